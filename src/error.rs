@@ -1,0 +1,65 @@
+//! The one error type. Wrong user input is an error that names the file or option, what was
+//! found, what was expected and what to do; it is never a panic.
+
+use std::path::{Path, PathBuf};
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An operator was given tensors that do not fit each other.
+    #[error("{op}: expected {expected}, found {found}")]
+    Shape {
+        op: &'static str,
+        expected: String,
+        found: String,
+    },
+    /// Wrong usage: an option, a configuration key or a value. Exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// A file or folder that cannot be used.
+    #[error("{}: {message}", path.display())]
+    File { path: PathBuf, message: String },
+    /// Work that failed without a file to blame.
+    #[error("{0}")]
+    Failed(String),
+    /// The device ran out of memory.
+    #[error("out of memory on {device}: {bytes} bytes could not be allocated; use a smaller batch or `--device cpu`")]
+    OutOfMemory { device: String, bytes: u64 },
+    /// The device was lost, or refused a command.
+    #[error("device {device}: {message}")]
+    Device { device: String, message: String },
+}
+
+impl Error {
+    pub fn shape(op: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Shape {
+            op,
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    pub fn file(path: impl AsRef<Path>, message: impl std::fmt::Display) -> Self {
+        Self::File {
+            path: path.as_ref().to_path_buf(),
+            message: message.to_string(),
+        }
+    }
+
+    pub fn failed(message: impl Into<String>) -> Self {
+        Self::Failed(message.into())
+    }
+
+    /// 2 for wrong usage, 1 for failed work.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}
