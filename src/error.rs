@@ -24,7 +24,9 @@ pub enum Error {
     #[error("{0}")]
     Failed(String),
     /// The device ran out of memory.
-    #[error("out of memory on {device}: {bytes} bytes could not be allocated; use a smaller batch or `--device cpu`")]
+    #[error(
+        "out of memory on {device}: {bytes} bytes could not be allocated; use a smaller batch or `--device cpu`"
+    )]
     OutOfMemory { device: String, bytes: u64 },
     /// The device was lost, or refused a command.
     #[error("device {device}: {message}")]

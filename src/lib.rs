@@ -2,19 +2,19 @@
 //!
 //! Modules in layer order: each imports only from those above it.
 
-pub mod error;
-pub mod gpu;
+pub mod cli;
 pub mod cpu;
-pub mod tensor;
-pub mod tape;
-pub mod ops;
-pub mod nn;
-pub mod models;
 pub mod data;
-pub mod evaluate;
 pub mod detector;
+pub mod error;
+pub mod evaluate;
+pub mod gpu;
+pub mod models;
+pub mod nn;
+pub mod ops;
 pub mod profile;
 pub mod selftest;
-pub mod cli;
+pub mod tape;
+pub mod tensor;
 
 pub use error::{Error, Result};
