@@ -1,1 +1,4 @@
 //! One test binary for everything.
+
+mod operators;
+mod shaders;

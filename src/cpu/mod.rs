@@ -1,1 +1,11 @@
-//! cpu
+//! The native twin of each shader, under the same file name. Twins work on slices and share their
+//! parameter block with the shader; they know nothing of tensors.
+
+pub mod activation;
+pub mod add;
+pub mod conv2d;
+pub mod depthwise;
+mod matmul;
+mod simd;
+
+pub use simd::vectorised;

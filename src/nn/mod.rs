@@ -1,1 +1,3 @@
-//! nn
+//! Parameters, layers, the optimiser, weight files.
+
+pub mod random;

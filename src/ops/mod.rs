@@ -1,1 +1,15 @@
-//! ops
+//! Operators, one file each: shape check, run on the tensor's device, gradient, cost.
+
+pub mod activation;
+pub mod add;
+pub mod conv2d;
+pub mod depthwise;
+
+pub use crate::cpu::activation::Activation;
+
+/// What an operator has to do: floating-point operations, and bytes read and written once each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    pub flops: u64,
+    pub bytes: u64,
+}
