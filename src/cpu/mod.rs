@@ -4,7 +4,10 @@
 pub mod activation;
 pub mod add;
 pub mod conv2d;
+pub mod coupling;
 pub mod depthwise;
+pub mod distance;
+pub mod likelihood;
 mod matmul;
 mod simd;
 

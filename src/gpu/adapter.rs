@@ -65,7 +65,7 @@ fn report(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
                 )
             })
             .collect(),
-        max_binding_bytes: limits.max_storage_buffer_binding_size as u64,
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
         max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
         hardware: matches!(
             info.device_type,

@@ -5,7 +5,10 @@ mod activation;
 mod add;
 mod check;
 mod conv2d;
+mod coupling;
 mod depthwise;
+mod distance;
+mod likelihood;
 
 pub use check::{Outcome, check};
 
@@ -115,6 +118,9 @@ pub fn cases() -> Vec<Case> {
         add::cases(),
         conv2d::cases(),
         depthwise::cases(),
+        likelihood::cases(),
+        distance::cases(),
+        coupling::cases(),
     ]
     .into_iter()
     .flatten()
