@@ -2,7 +2,9 @@
 //! parameter block with the shader; they know nothing of tensors.
 
 pub mod activation;
+pub mod adam;
 pub mod add;
+pub mod batch_norm;
 pub mod conv2d;
 pub mod coupling;
 pub mod depthwise;

@@ -1,7 +1,9 @@
 //! Operators, one file each: shape check, run on the tensor's device, gradient, cost.
 
 pub mod activation;
+pub mod adam;
 pub mod add;
+pub mod batch_norm;
 pub mod conv2d;
 pub mod coupling;
 pub mod depthwise;

@@ -100,16 +100,17 @@ fn measure(case: &Case, device: &Device, seed: u64) -> Result<(f64, Option<f64>)
         return Ok((forward, None));
     }
 
-    let directions: Vec<Array> = expected
-        .iter()
-        .map(|e| e.map(|_| 0.0))
-        .map(|mut d| {
-            d.data
-                .iter_mut()
-                .for_each(|x| *x = (2.0 * random.uniform() - 1.0) as f32 as f64);
-            d
-        })
-        .collect();
+    // Outputs that are not on the tape, such as running statistics, pass no gradient back.
+    let mut directions: Vec<Array> = expected.iter().map(|e| e.map(|_| 0.0)).collect();
+    for (direction, _) in directions
+        .iter_mut()
+        .zip(&outputs)
+        .filter(|(_, o)| o.is_recorded())
+    {
+        for x in &mut direction.data {
+            *x = (2.0 * random.uniform() - 1.0) as f32 as f64;
+        }
+    }
     let mut seeds = Vec::new();
     for (output, direction) in outputs.iter().zip(&directions) {
         seeds.push((output, upload(device, direction)?));

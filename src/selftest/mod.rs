@@ -2,7 +2,9 @@
 //! in f64; gradients against central differences of those loops.
 
 mod activation;
+mod adam;
 mod add;
+mod batch_norm;
 mod check;
 mod conv2d;
 mod coupling;
@@ -118,6 +120,8 @@ pub fn cases() -> Vec<Case> {
         add::cases(),
         conv2d::cases(),
         depthwise::cases(),
+        adam::cases(),
+        batch_norm::cases(),
         likelihood::cases(),
         distance::cases(),
         coupling::cases(),
