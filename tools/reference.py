@@ -10,7 +10,7 @@ import pathlib
 
 import torch
 
-from ast_torch import operator_cases, random_state, training_cases
+from ast_torch import extractor_cases, operator_cases, random_state, training_cases
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "reference"
 PARTS = {
@@ -18,6 +18,8 @@ PARTS = {
     "teacher": training_cases.write_teacher,
     "student": training_cases.write_student,
     "random_state": random_state.write,
+    "state_dicts": extractor_cases.write_state_dicts,
+    "efficientnet": extractor_cases.write,
 }
 
 
