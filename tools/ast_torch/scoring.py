@@ -1,0 +1,24 @@
+"""Maps, image scores and AUROC for the peer programs (spec section 8)."""
+
+import numpy as np
+import torch.nn.functional as F
+from sklearn.metrics import roc_auc_score
+
+from .datasets import load_truth
+
+
+def enlarge(maps):
+    """[N,1,g,g] -> [N,8g,8g], bicubic."""
+    return F.interpolate(maps, scale_factor=8, mode="bicubic", align_corners=False)[:, 0]
+
+
+def evaluate(items, maps, score):
+    """(image AUROC, pixel AUROC) of [N,1,g,g] maps; image score "max" of the enlarged or "mean" of the small map.
+
+    Pixel AUROC is taken over all test images at the enlarged size, ground truth resized to it by nearest neighbour.
+    """
+    large = enlarge(maps)
+    scores = large.amax(dim=(1, 2)) if score == "max" else maps.mean(dim=(1, 2, 3))
+    image = roc_auc_score([item.defective for item in items], scores.numpy())
+    truth = np.stack([load_truth(item, large.shape[-1]) for item in items])
+    return image, roc_auc_score(truth.ravel(), large.numpy().ravel())
