@@ -1,4 +1,5 @@
 //! One test binary for everything.
 
 mod operators;
+mod pytorch;
 mod shaders;

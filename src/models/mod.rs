@@ -1,1 +1,6 @@
-//! models
+//! The networks: extractor, teacher, student.
+
+pub mod permutation;
+pub mod positional;
+pub mod real_nvp;
+pub mod student;

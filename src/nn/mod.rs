@@ -1,3 +1,5 @@
 //! Parameters, layers, the optimiser, weight files.
 
+pub mod layers;
+pub mod optimiser;
 pub mod random;

@@ -1,7 +1,7 @@
 //! Depthwise convolution with bias and activation; the extractor is frozen, so it has no gradient.
 
-use super::Cost;
 use super::conv2d::Conv2d;
+use super::{Cost, refuse_gradient};
 use crate::cpu::depthwise::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -18,15 +18,8 @@ const SHADER: &str = include_str!("../../shaders/depthwise.wgsl");
 /// # Errors
 /// [`Error::Shape`] when they do not fit, for replicate padding, or when a gradient is wanted.
 pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -> Result<Var> {
-    let inputs = [x, weight, bias];
-    if tape.is_training() && inputs.iter().any(|v| v.is_recorded()) {
-        return Err(Error::shape(
-            NAME,
-            "constants: it has no gradient",
-            "an operand on a training tape",
-        ));
-    }
-    let [x, weight, bias] = inputs.map(Var::tensor);
+    refuse_gradient(NAME, tape, &[x, weight, bias])?;
+    let [x, weight, bias] = [x, weight, bias].map(Var::tensor);
     let [n, h, w, c] = x.shape().nhwc(NAME)?;
     let misfit = || {
         let expected = format!("x [N,H,W,C], weight [kh,kw,{c}], bias [{c}], zero padding");

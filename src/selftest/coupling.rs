@@ -25,11 +25,11 @@ pub fn cases() -> Vec<Case> {
                 name: format!("{direction} {} α {alpha}", Shape::from(shape)),
                 inputs,
                 reference: Box::new(move |i| {
-                    reference(&i[0], &i[1], i[2].data[0], alpha as f64, inverse)
+                    reference(&i[0], &i[1], i[2].data[0], f64::from(alpha), inverse)
                 }),
                 run: Box::new(move |tape, i| {
                     let run = if inverse { coupling_inverse } else { coupling };
-                    let (y, log_det) = run(tape, &i[0], &i[1], &i[2], alpha as f32)?;
+                    let (y, log_det) = run(tape, &i[0], &i[1], &i[2], alpha)?;
                     Ok(vec![y, log_det])
                 }),
                 cost: cost(shape.into()),

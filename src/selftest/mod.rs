@@ -6,11 +6,19 @@ mod adam;
 mod add;
 mod batch_norm;
 mod check;
+mod concat;
 mod conv2d;
 mod coupling;
 mod depthwise;
 mod distance;
 mod likelihood;
+mod mean;
+mod permute;
+mod resize;
+mod scale;
+mod split;
+mod sum;
+mod unshuffle;
 
 pub use check::{Outcome, check};
 
@@ -120,6 +128,14 @@ pub fn cases() -> Vec<Case> {
         add::cases(),
         conv2d::cases(),
         depthwise::cases(),
+        resize::cases(),
+        unshuffle::cases(),
+        scale::cases(),
+        mean::cases(),
+        sum::cases(),
+        permute::cases(),
+        split::cases(),
+        concat::cases(),
         adam::cases(),
         batch_norm::cases(),
         likelihood::cases(),
