@@ -1,3 +1,4 @@
 //! One test binary for everything.
 
 mod config;
+mod report;
