@@ -115,21 +115,24 @@ impl Rgb {
     /// The network's input [height, width, 3]: (x − mean) / std with x in [0, 1].
     pub fn normalize(&self) -> Vec<f32> {
         let value = |x: f32, c: usize| (x - MEAN[c]) / STD[c];
+        let mut out = vec![0.0; self.width * self.height * 3];
         match &self.pixels {
             Pixels::U8(pixels) => {
-                let table: Vec<[f32; 3]> = (0..=255u8)
-                    .map(|x| [0, 1, 2].map(|c| value(f32::from(x) / 255.0, c)))
-                    .collect();
-                let pixels = pixels.chunks_exact(3);
-                pixels
-                    .flat_map(|p| [0, 1, 2].map(|c| table[p[c] as usize][c]))
-                    .collect()
+                for (out, pixel) in out.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
+                    for c in 0..3 {
+                        out[c] = value(f32::from(pixel[c]) / 255.0, c);
+                    }
+                }
             }
-            Pixels::F32(pixels) => pixels
-                .chunks_exact(3)
-                .flat_map(|p| [0, 1, 2].map(|c| value(p[c], c)))
-                .collect(),
+            Pixels::F32(pixels) => {
+                for (out, pixel) in out.chunks_exact_mut(3).zip(pixels.chunks_exact(3)) {
+                    for c in 0..3 {
+                        out[c] = value(pixel[c], c);
+                    }
+                }
+            }
         }
+        out
     }
 
     /// The picture in 8 bit [height, width, 3], for display.

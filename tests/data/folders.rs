@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use astray::data::{
-    Background, Cache, Dataset, DepthMap, DepthOptions, Label, Layout, Rgb, categories, preprocess,
+    Background, Cache, Dataset, DepthMap, DepthOptions, Label, Layout, Rgb, categories,
+    list_images, preprocess,
 };
 use image::RgbImage;
 
@@ -134,7 +135,13 @@ fn wrong_folders_say_what_was_expected_and_found() {
     assert_error(Dataset::open(root), &["same name"]);
 
     let plain = tempfile::tempdir().unwrap();
-    parts(plain.path(), &["1.png", "2.bmp"]);
+    assert_error(
+        list_images(plain.path()),
+        &["no pictures", "an empty folder"],
+    );
+    parts(plain.path(), &["2.bmp", "1.png"]);
+    let listed = [plain.path().join("1.png"), plain.path().join("2.bmp")];
+    assert_eq!(list_images(plain.path()).unwrap(), listed);
     let set = Dataset::open(plain.path()).unwrap();
     assert_eq!((set.layout, set.train.len()), (Layout::Plain, 2));
 }
