@@ -1,6 +1,8 @@
 //! One test binary for everything.
 
 mod config;
+mod data;
+mod evaluate;
 mod operators;
 mod pytorch;
 mod shaders;

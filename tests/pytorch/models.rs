@@ -136,16 +136,26 @@ fn compare_gradients(
                 .map(|g| g.abs() as f64)
                 .fold(0.0, f64::max),
         };
+        if error > 1e-6 {
+            eprintln!(
+                "gradient of {name} on {}: {error:.2e}",
+                parameter.device().name()
+            );
+        }
         assert!(error <= tolerance, "gradient of {name}: {error:.2e}");
         compared += 1;
     }
     assert!(compared > 10);
 }
 
-fn compare_losses(reference: &Reference, name: &str, losses: &[f32]) {
+fn compare_losses(reference: &Reference, name: &str, losses: &[f32], device: &Device) {
     for (step, (found, expected)) in losses.iter().zip(reference.values(name)).enumerate() {
         let error = (*found as f64 - expected).abs() / expected.abs();
-        assert!(error <= 1e-3, "{name} step {step}: {found}, not {expected}");
+        assert!(
+            error <= 1e-3,
+            "{name} step {step} on {}: {found}, not {expected}",
+            device.name()
+        );
     }
     assert_eq!(losses.len(), STEPS);
 }
@@ -197,7 +207,12 @@ fn teacher_agrees() {
                     .step(model.parameters(), tape.backward(&loss).unwrap())
                     .unwrap();
             }
-            compare_losses(&reference, &format!("small.train.{rate}.losses"), &losses);
+            compare_losses(
+                &reference,
+                &format!("small.train.{rate}.losses"),
+                &losses,
+                &device,
+            );
         }
     }
 }
@@ -301,7 +316,12 @@ fn student_agrees() {
                     .step(model.parameters(), tape.backward(&loss).unwrap())
                     .unwrap();
             }
-            compare_losses(&reference, &format!("small.train.{rate}.losses"), &losses);
+            compare_losses(
+                &reference,
+                &format!("small.train.{rate}.losses"),
+                &losses,
+                &device,
+            );
         }
     }
 }

@@ -233,6 +233,7 @@ fn run(op: &str, call: &Call) -> Ran {
             let zero = Tensor::full(call.device, p.shape(), 0.0).unwrap();
             let (mut m, mut v) = (zero.clone(), zero);
             let gradients = call.input("g").to_vec().unwrap();
+            let mut states: [Vec<f32>; 3] = Default::default();
             for (i, g) in gradients.chunks(p.shape().len()).enumerate() {
                 let g = Tensor::new(call.device, p.shape(), g.to_vec()).unwrap();
                 adam(&mut p, &mut m, &mut v, &g, i as u32 + 1, &constants).unwrap();
