@@ -1,3 +1,4 @@
 //! evaluate
 
 pub mod overlay;
+pub mod report;
