@@ -32,8 +32,26 @@ fn workgroup_sum(lane: u32, value: f32) -> f32 {
     return shared_sums[0];
 }
 
+// The built-in atan may be off by 4096 ulp (Vulkan specification, "Precision and Operation of
+// SPIR-V Instructions"); this is Cephes' atanf, within 2 ulp.
+fn arctangent(x: f32) -> f32 {
+    let t = abs(x);
+    var base = 0.0;
+    var r = t;
+    if t > 2.4142136 {
+        base = 1.5707964;
+        r = -1.0 / t;
+    } else if t > 0.41421357 {
+        base = 0.7853982;
+        r = (t - 1.0) / (t + 1.0);
+    }
+    let z = r * r;
+    let p = ((8.0537446e-2 * z - 1.3877685e-1) * z + 1.9977711e-1) * z - 3.3332949e-1;
+    return sign(x) * (base + (p * z * r + r));
+}
+
 fn log_scale(s: f32) -> f32 {
-    return params.alpha * 0.636 * atan(s / params.alpha);
+    return params.alpha * 0.636 * arctangent(s / params.alpha);
 }
 
 @compute @workgroup_size(64)

@@ -5,4 +5,5 @@ mod data;
 mod evaluate;
 mod operators;
 mod pytorch;
+mod report;
 mod shaders;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use astray::cli::draw::{DefectKind, SIDE, draw_dataset, draw_sample, sample_count};
 use astray::evaluate::overlay::*;
+use astray::evaluate::report::*;
 
 /// Every file below `dir`, by its path relative to it.
 fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -197,4 +198,135 @@ fn maps_and_images_are_written_whole() {
     assert!(error.to_string().contains("map.tiff: cannot be written"));
     assert!(write_png(&png, &pixels, (2, 2)).is_err());
     assert_eq!(files(folder.path()).len(), 2, "a temporary file was left");
+}
+
+fn sample(kind: &str, index: usize, score: f32) -> ReportSample {
+    ReportSample {
+        category: "flange".into(),
+        name: format!("{kind}/{index:03}"),
+        kind: kind.into(),
+        defective: kind != "good",
+        score,
+        input: Some(format!("images/{kind}_{index:03}_input.png")),
+        overlay: Some(format!("images/{kind}_{index:03}_heat.png")),
+        ..ReportSample::default()
+    }
+}
+
+fn small_report() -> Report {
+    let category = CategoryReport {
+        name: "flange".into(),
+        image_auroc: Some(0.9375),
+        pixel_auroc: Some(0.981),
+        aupro: None,
+        threshold: Some(0.5),
+    };
+    Report {
+        title: "Parts <b>&</b> \"defects\"".into(),
+        notes: vec!["The backbone is random & was seeded with 0.".into()],
+        categories: vec![category],
+        samples: vec![
+            sample("good", 0, 0.1),
+            sample("good", 1, 0.7),
+            sample("dent", 0, 0.9),
+            sample("dent", 1, 0.2),
+            sample("stain", 0, f32::NAN),
+        ],
+        losses: vec![LossCurve {
+            name: "Teacher".into(),
+            values: vec![3.0, 2.0, f32::NAN, 1.0],
+        }],
+        details: vec![("Seed".into(), "0".into())],
+    }
+}
+
+#[test]
+fn the_report_says_what_it_was_given() {
+    let page = small_report().to_html();
+    let count = |text: &str| page.matches(text).count();
+    for (text, times) in [
+        (
+            "<title>Parts &lt;b&gt;&amp;&lt;/b&gt; &quot;defects&quot;</title>",
+            1,
+        ),
+        ("random &amp; was seeded", 1),
+        ("93.8<small> %</small>", 1),
+        ("<p class=\"number\">–</p>", 1),
+        ("5 parts tested: 2 good, 3 defective.", 1),
+        ("class=\"card\"", 5),
+        (">false alarm<", 1),
+        (">missed<", 1),
+        (">defect found<", 2),
+        (">passed<", 1),
+        (">not a number<", 1),
+        ("threshold 0.500", 1),
+        ("src=\"images/dent_001_heat.png\"", 1),
+    ] {
+        assert_eq!(count(text), times, "{text}");
+    }
+    // Highest score first; what is no number before all.
+    let order = [
+        "stain/000</h3>",
+        "dent/000</h3>",
+        "good/001</h3>",
+        "dent/001</h3>",
+    ];
+    let places = order.map(|name| page.find(name).unwrap());
+    assert!(places.is_sorted(), "{places:?}");
+}
+
+/// Nothing is fetched, no number is broken, every element is closed.
+#[test]
+fn the_report_stands_alone() {
+    for report in [small_report(), Report::default()] {
+        let page = report.to_html();
+        assert!(!page.contains("http:") && !page.contains("https:") && !page.contains("//www"));
+        for broken in ["\"NaN\"", "=\"inf", "LNaN", "MNaN", "NaN%", "inf%"] {
+            let shown = page.replace("data-score=\"NaN\"", "");
+            assert!(!shown.contains(broken), "{broken}");
+        }
+        for tag in [
+            "section", "figure", "article", "div", "svg", "p", "span", "dl", "main",
+        ] {
+            let opened = page.matches(&format!("<{tag}>")).count()
+                + page.matches(&format!("<{tag} ")).count();
+            assert_eq!(
+                opened,
+                page.matches(&format!("</{tag}>")).count(),
+                "<{tag}>"
+            );
+        }
+    }
+}
+
+/// One good part scores above one of two defective ones: half of the square is under the curve.
+#[test]
+fn the_curve_of_found_defects_is_exact() {
+    let mut report = small_report();
+    report.samples = vec![
+        sample("dent", 0, 0.9),
+        sample("good", 0, 0.6),
+        sample("dent", 1, 0.2),
+    ];
+    let page = report.to_html();
+    assert!(page.contains("d=\"M40.0 250.0L40.0 130.0L300.0 130.0L300.0 10.0\""));
+    assert!(page.contains("cx=\"300.0\" cy=\"130.0\""));
+    report.samples.pop();
+    report.samples.pop();
+    assert!(!report.to_html().contains("class=\"chance\""));
+}
+
+#[test]
+fn several_categories_get_a_table_and_a_choice() {
+    let mut report = small_report();
+    let mut second = report.categories[0].clone();
+    second.name = "ring".into();
+    second.image_auroc = Some(0.5);
+    report.categories.push(second);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("report.html");
+    report.write(&path).unwrap();
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert!(page.contains("<option value=\"ring\">"));
+    assert!(page.contains("<tr class=\"mean\"><th>Mean</th><td>71.9<small>"));
 }

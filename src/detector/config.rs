@@ -1,7 +1,7 @@
 //! Every choice a user can make (the rows marked ◆ in the specification), as one TOML document.
 //!
 //! Precedence: preset, then configuration file, then `--set key=value`. [`Config`] is plain data;
-//! the reading and the refusing are in [`merge`].
+//! the reading and the refusing are in `merge`.
 
 mod choices;
 mod merge;

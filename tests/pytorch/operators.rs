@@ -233,11 +233,13 @@ fn run(op: &str, call: &Call) -> Ran {
             let zero = Tensor::full(call.device, p.shape(), 0.0).unwrap();
             let (mut m, mut v) = (zero.clone(), zero);
             let gradients = call.input("g").to_vec().unwrap();
-            let mut states: [Vec<f32>; 3] = Default::default();
+            let mut after_each = Vec::new();
             for (i, g) in gradients.chunks(p.shape().len()).enumerate() {
                 let g = Tensor::new(call.device, p.shape(), g.to_vec()).unwrap();
                 adam(&mut p, &mut m, &mut v, &g, i as u32 + 1, &constants).unwrap();
+                after_each.extend(p.to_vec().unwrap());
             }
+            let p = Tensor::new(call.device, [after_each.len()], after_each).unwrap();
             let outputs = [("p_after", p), ("m_after", m), ("v_after", v)];
             (
                 outputs.map(|(name, t)| (name, tape.constant(&t))).into(),

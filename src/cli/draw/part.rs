@@ -60,8 +60,12 @@ pub fn inside(distance: f32, width: f32) -> f32 {
 
 /// Signed distance (about) to the outline with its six lobes.
 pub fn outline([x, y]: [f32; 2]) -> f32 {
-    let angle = y.atan2(x);
-    x.hypot(y) - 38.5 - 2.0 * (6.0 * angle).cos()
+    let radius = (x * x + y * y).sqrt();
+    // Far from the rim the lobes do not matter: most pixels need no trigonometry.
+    if !(34.0..46.0).contains(&radius) {
+        return radius - 38.5;
+    }
+    radius - 38.5 - 2.0 * (6.0 * y.atan2(x)).cos()
 }
 
 /// The middle of bolt hole `k` of 6.
@@ -145,9 +149,9 @@ pub fn surface(p: [f32; 2], pose: &Pose, missing: Option<Print>) -> ([f32; 3], f
     if part == 0.0 {
         return (table, 0.04);
     }
-    let radius = x.hypot(y);
-    let brushed = 0.022 * lattice_noise(pose.salt, radius * 3.0, y.atan2(x) * 9.0)
-        + 0.012 * (radius * 5.0).sin();
+    let (radius, angle) = (x.hypot(y), y.atan2(x));
+    let brushed =
+        0.022 * lattice_noise(pose.salt, radius * 3.0, angle * 9.0) + 0.012 * (radius * 5.0).sin();
     let metal = [0.66, 0.675, 0.695].map(|c| c + brushed);
     let mut colour = mix(table, metal, part);
 
@@ -155,12 +159,12 @@ pub fn surface(p: [f32; 2], pose: &Pose, missing: Option<Print>) -> ([f32; 3], f
     colour = mix(colour, [0.07, 0.38, 0.47].map(|c| c + 0.4 * brushed), ring);
     // Graduation marks along the rim, every 15 degrees.
     let step = PI / 12.0;
-    let off = (y.atan2(x) + FRAC_PI_2) / step;
+    let off = (angle + FRAC_PI_2) / step;
     let across = (off - off.round()).abs() * step * radius;
     let mark = (across - 0.3).max((radius - 35.0).abs() - 1.2);
     colour = mix(colour, [0.2, 0.21, 0.23], 0.8 * inside(mark, 0.4));
     for print in [Print::Code, Print::Arrow] {
-        if missing != Some(print) {
+        if missing != Some(print) && print.area(p) < 0.5 {
             let ink = match print {
                 Print::Code => [0.07, 0.07, 0.09],
                 Print::Arrow => [0.86, 0.36, 0.07],

@@ -106,6 +106,10 @@ fn shade(
     let (x, y) = (place(column), place(row));
     let p = pose.to_part(x, y);
     let (mut colour, mut shine) = surface(p, pose, defect.and_then(Defect::missing_print));
+    // Through a hole one sees the dark table.
+    let deep = inside(scene.shaded[row * GRID + column] - 3.0, 5.0) * inside(outline(p) + 2.0, 1.0);
+    colour = mix(colour, [0.05, 0.06, 0.075], deep);
+    shine *= 1.0 - deep;
     if let Some(defect) = defect {
         let (cover, amount) = defect.colour(p);
         colour = mix(colour, cover, amount);
@@ -166,7 +170,7 @@ fn measure(scene: &Scene, pose: &Pose, random: &mut Random) -> Vec<f32> {
             // Drawn in any case, so that a defect changes nothing elsewhere.
             let lost = random.within(0.0, 1.0) < risk;
             let noise = 0.05 * random.normal();
-            let edge = |i: usize| i < 4 || i >= SIDE - 4;
+            let edge = |i: usize| !(4..SIDE - 4).contains(&i);
             if (lost || in_spot) && !(edge(row) && edge(column)) {
                 xyz.extend([0.0; 3]);
                 continue;
