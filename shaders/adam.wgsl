@@ -8,6 +8,9 @@ struct Params {
     rate: f32,
     beta1: f32,
     beta2: f32,
+    // 1 - β1 and 1 - β2, rounded once.
+    new1: f32,
+    new2: f32,
     epsilon: f32,
     decay: f32,
     // √(1-β2ᵗ)
@@ -25,8 +28,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let i = index(group, groups, lane);
     if i < params.count {
         let g = grad[i] + params.decay * p[i];
-        m[i] = params.beta1 * m[i] + (1.0 - params.beta1) * g;
-        v[i] = params.beta2 * v[i] + (1.0 - params.beta2) * g * g;
+        m[i] = params.beta1 * m[i] + params.new1 * g;
+        v[i] = params.beta2 * v[i] + params.new2 * g * g;
         p[i] -= params.rate * m[i] / (sqrt(v[i]) / params.correction + params.epsilon);
     }
 }

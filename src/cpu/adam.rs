@@ -12,6 +12,9 @@ pub struct Params {
     pub rate: f32,
     pub beta1: f32,
     pub beta2: f32,
+    /// 1 − β1 and 1 − β2, rounded once: 1 − 0.999 in f32 is off by 1.3e-5.
+    pub new1: f32,
+    pub new2: f32,
     pub epsilon: f32,
     pub decay: f32,
     /// √(1 − β2ᵗ)
@@ -32,8 +35,8 @@ pub fn step(p: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], params: &
             || {
                 for (((p, m), v), grad) in p.iter_mut().zip(m).zip(v).zip(grad) {
                     let g = grad + params.decay * *p;
-                    *m = params.beta1 * *m + (1.0 - params.beta1) * g;
-                    *v = params.beta2 * *v + (1.0 - params.beta2) * g * g;
+                    *m = params.beta1 * *m + params.new1 * g;
+                    *v = params.beta2 * *v + params.new2 * g * g;
                     *p -= params.rate * *m / (v.sqrt() / params.correction + params.epsilon);
                 }
             },

@@ -12,11 +12,11 @@ const SHADER: &str = include_str!("../../shaders/adam.wgsl");
 /// The constants of an optimiser.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
-    pub learning_rate: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub epsilon: f32,
-    pub weight_decay: f32,
+    pub learning_rate: f64,
+    pub beta1: f64,
+    pub beta2: f64,
+    pub epsilon: f64,
+    pub weight_decay: f64,
 }
 
 /// Changes a parameter and its two moments, all of one shape. `step` counts from 1.
@@ -41,14 +41,16 @@ pub fn adam(
             format!("{others:?}, step {step}"),
         ));
     }
-    let power = |beta: f32| 1.0 - (beta as f64).powi(step as i32);
+    let power = |beta: f64| 1.0 - beta.powi(step as i32);
     let params = Params {
         count: shape.len() as u32,
-        rate: (adam.learning_rate as f64 / power(adam.beta1)) as f32,
-        beta1: adam.beta1,
-        beta2: adam.beta2,
-        epsilon: adam.epsilon,
-        decay: adam.weight_decay,
+        rate: (adam.learning_rate / power(adam.beta1)) as f32,
+        beta1: adam.beta1 as f32,
+        beta2: adam.beta2 as f32,
+        new1: (1.0 - adam.beta1) as f32,
+        new2: (1.0 - adam.beta2) as f32,
+        epsilon: adam.epsilon as f32,
+        decay: adam.weight_decay as f32,
         correction: power(adam.beta2).sqrt() as f32,
     };
     match same_device(NAME, &[p, m, v, grad])?.clone() {

@@ -45,8 +45,7 @@ fn reference(i: &[Array], step: u32) -> Vec<Array> {
         ADAM.beta2,
         ADAM.epsilon,
         ADAM.weight_decay,
-    ]
-    .map(f64::from);
+    ];
     for k in 0..p.data.len() {
         let g = i[3].data[k] + decay * p.data[k];
         m.data[k] = b1 * m.data[k] + (1.0 - b1) * g;

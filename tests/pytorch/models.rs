@@ -15,7 +15,7 @@ const BATCHES: usize = 5;
 const MAP: [usize; 3] = [3, 6, 5];
 const CHANNELS: usize = 12;
 
-fn adam(learning_rate: f32) -> Adam {
+fn adam(learning_rate: f64) -> Adam {
     Adam {
         learning_rate,
         beta1: 0.9,

@@ -221,7 +221,7 @@ fn run(op: &str, call: &Call) -> Ran {
         }
         "adam" => {
             let [learning_rate, weight_decay, beta1, beta2, epsilon] =
-                ["lr", "weight_decay", "beta1", "beta2", "eps"].map(|key| call.number(key) as f32);
+                ["lr", "weight_decay", "beta1", "beta2", "eps"].map(|key| call.number(key));
             let constants = Adam {
                 learning_rate,
                 beta1,
