@@ -12,7 +12,6 @@ import tempfile
 import time
 
 import torch
-
 from ast_torch import datasets, operators, scoring
 from ast_torch.real_nvp import Teacher
 from ast_torch.student import Student
@@ -56,18 +55,38 @@ def run(seed, train, test, options):
     channels = x.shape[1]
     teacher = Teacher(channels, options.hidden, tuple(options.kernels), options.alpha)
     student = Student(channels, options.width, options.blocks, options.slope)
-    optimise(teacher, lambda i: teacher.loss(x[i], mask[i], options.loss_mean), len(x), options.teacher_epochs, options, generator, "teacher")
+    optimise(
+        teacher,
+        lambda i: teacher.loss(x[i], mask[i], options.loss_mean),
+        len(x),
+        options.teacher_epochs,
+        options,
+        generator,
+        "teacher",
+    )
     target = latent(teacher, x)
-    optimise(student, lambda i: student.loss(x[i], target[i], mask[i]), len(x), options.student_epochs, options, generator, "student")
+    optimise(
+        student,
+        lambda i: student.loss(x[i], target[i], mask[i]),
+        len(x),
+        options.student_epochs,
+        options,
+        generator,
+        "student",
+    )
     with torch.no_grad():
         pieces = zip(test_x.split(8), test_mask.split(8))
-        return torch.cat([operators.distance_map(student(part), teacher(part)[0], where) for part, where in pieces])
+        return torch.cat(
+            [operators.distance_map(student(part), teacher(part)[0], where) for part, where in pieces]
+        )
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="dataset category (train/good, test/...)")
-    parser.add_argument("--weights", type=pathlib.Path, help="EfficientNetV2-B0 safetensors (for rgb and rgbd)")
+    parser.add_argument(
+        "--weights", type=pathlib.Path, help="EfficientNetV2-B0 safetensors (for rgb and rgbd)"
+    )
     parser.add_argument("--modality", choices=("rgb", "depth", "rgbd"), default="rgb")
     parser.add_argument("--side", type=int, default=768, help="pixels; the map has side / 32")
     parser.add_argument("--depth-scale", type=float, default=1e-5, help="metres per unit of the depth map")
@@ -86,7 +105,9 @@ def arguments():
     parser.add_argument("--loss-mean", choices=("foreground", "all"), default="foreground")
     parser.add_argument("--score", choices=("max", "mean"), default="max")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--cache", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "ast-torch-features")
+    parser.add_argument(
+        "--cache", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "ast-torch-features"
+    )
     options = parser.parse_args()
     if "rgb" in options.modality and options.weights is None:
         parser.error(f"--modality {options.modality} needs --weights")
@@ -97,15 +118,31 @@ def main():
     options = arguments()
     torch.set_num_threads(2)
     items = datasets.scan(options.folder)
-    train, test = (datasets.inputs(part, options.modality, options.weights, options.side, options.cache, options.depth_scale, options.foreground) for part in items)
+    train, test = (
+        datasets.inputs(
+            part,
+            options.modality,
+            options.weights,
+            options.side,
+            options.cache,
+            options.depth_scale,
+            options.foreground,
+        )
+        for part in items
+    )
     results = []
     for seed in options.seeds:
         started = time.monotonic()
         results.append(scoring.evaluate(items[1], run(seed, train, test, options), options.score))
-        print(f"seed {seed}: image AUROC {results[-1][0]:.4f}, pixel AUROC {results[-1][1]:.4f}, {time.monotonic() - started:.0f} s", flush=True)
+        print(
+            f"seed {seed}: image AUROC {results[-1][0]:.4f}, pixel AUROC {results[-1][1]:.4f}, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
     for name, values in zip(("image AUROC", "pixel AUROC"), zip(*results)):
         deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-        print(f"{options.folder.name} {options.modality}: {name} {statistics.mean(values):.4f} ± {deviation:.4f} over {len(values)} seeds")
+        print(
+            f"{options.folder.name} {options.modality}: {name} {statistics.mean(values):.4f} ± {deviation:.4f} over {len(values)} seeds"
+        )
 
 
 if __name__ == "__main__":

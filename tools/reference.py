@@ -1,6 +1,6 @@
 """Writes every reference file in tests/reference:  python tools/reference.py [PART ...]
 
-Without a PART all are made (about ten minutes on two cores). The packages are pinned in
+Without a PART all are made (about a minute on two cores). The packages are pinned in
 tools/requirements.txt. Inputs and weights come from a seeded generator that the Rust tests
 reproduce (ast_torch/generator.py), so that only results are stored.
 """
@@ -9,7 +9,6 @@ import argparse
 import pathlib
 
 import torch
-
 from ast_torch import extractor_cases, operator_cases, random_state, training_cases
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "reference"

@@ -43,7 +43,11 @@ def scan(folder):
             defective = group.name != "good"
             nested = (group / "rgb").is_dir()
             for picture in images(group / "rgb" if nested else group):
-                truth = same_stem(group / "gt", picture.stem) if nested else folder / "ground_truth" / group.name / f"{picture.stem}_mask.png"
+                truth = (
+                    same_stem(group / "gt", picture.stem)
+                    if nested
+                    else folder / "ground_truth" / group.name / f"{picture.stem}_mask.png"
+                )
                 depth = same_stem(group / "depth", picture.stem) if nested else None
                 items.append(Item(picture, depth, truth if defective else None, defective))
         if not items:
@@ -69,7 +73,9 @@ def load_truth(item, side):
 @torch.no_grad()
 def features(items, weights, side, cache):
     """[N,C,side/32,side/32] f32 V2-B0 features; kept in the folder `cache`, keyed by files, weights and side."""
-    key = hashlib.sha256(repr([(str(i.rgb), i.rgb.stat().st_size) for i in items] + [str(weights), side]).encode()).hexdigest()[:16]
+    key = hashlib.sha256(
+        repr([(str(i.rgb), i.rgb.stat().st_size) for i in items] + [str(weights), side]).encode()
+    ).hexdigest()[:16]
     path = cache / f"v2b0-{key}.npy"
     if path.exists():
         return torch.from_numpy(np.load(path))
@@ -99,7 +105,15 @@ def corner(z, rows, columns):
     """Mean of the valid depths of a corner patch that grows until it has one."""
     size = 2
     while size <= min(z.shape) // 4:
-        patch = z[:size, :size] if (rows, columns) == (0, 0) else z[-size:, :size] if columns == 0 else z[:size, -size:] if rows == 0 else z[-size:, -size:]
+        patch = (
+            z[:size, :size]
+            if (rows, columns) == (0, 0)
+            else z[-size:, :size]
+            if columns == 0
+            else z[:size, -size:]
+            if rows == 0
+            else z[-size:, -size:]
+        )
         if (patch > 0).any():
             return patch[patch > 0].mean()
         size *= 2
@@ -110,7 +124,9 @@ def plane(z):
     """Bilinear interpolation between the four corner depths."""
     down, right = np.linspace(0, 1, z.shape[0])[:, None], np.linspace(0, 1, z.shape[1])[None, :]
     corners = [corner(z, r, c) for r in (0, 1) for c in (0, 1)]
-    return (1 - down) * ((1 - right) * corners[0] + right * corners[1]) + down * ((1 - right) * corners[2] + right * corners[3])
+    return (1 - down) * ((1 - right) * corners[0] + right * corners[1]) + down * (
+        (1 - right) * corners[2] + right * corners[3]
+    )
 
 
 def load_depth(path, scale, side, foreground):
@@ -122,11 +138,18 @@ def load_depth(path, scale, side, foreground):
         inside &= np.abs(plane(z) - z) > FOREGROUND_METRES
     depth = np.where(inside, z - z[inside].mean(), 0.0) * 100.0
     both = torch.from_numpy(np.stack([depth, inside.astype(np.float64)])[None])
-    depth, mask = F.interpolate(both, size=(side, side), mode="bilinear", align_corners=False).float().split(1, dim=1)
+    depth, mask = (
+        F.interpolate(both, size=(side, side), mode="bilinear", align_corners=False).float().split(1, dim=1)
+    )
     if foreground == "all":
         return depth, torch.ones(1, 1, side // 8, side // 8)
     dilated = ndimage.binary_dilation(mask[0, 0].numpy() > 0, np.ones((8, 8), bool))
-    mask = F.interpolate(torch.from_numpy(dilated)[None, None].float(), scale_factor=1 / 8, mode="bilinear", align_corners=False)
+    mask = F.interpolate(
+        torch.from_numpy(dilated)[None, None].float(),
+        scale_factor=1 / 8,
+        mode="bilinear",
+        align_corners=False,
+    )
     return depth, (mask > 0).float()
 
 

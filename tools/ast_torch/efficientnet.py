@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
 from . import generator, operators
 
@@ -27,10 +27,25 @@ class Block:
 
 
 # (expand, channels, blocks, stride, kernel) of B0.
-V1_STAGES = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
+V1_STAGES = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
+)
 V1_SCALES = {"b0": (1.0, 1.0), "b5": (1.6, 2.2)}
 # (kind, expand, channels, blocks, stride, kernel); width already rounded, squeeze-and-excite where inverted.
-V2_B0_STAGES = (("plain", 1, 16, 1, 1, 3), ("fused", 4, 32, 2, 2, 3), ("fused", 4, 48, 2, 2, 3), ("inverted", 4, 96, 3, 2, 3), ("inverted", 6, 112, 5, 1, 3), ("inverted", 6, 192, 8, 2, 3))
+V2_B0_STAGES = (
+    ("plain", 1, 16, 1, 1, 3),
+    ("fused", 4, 32, 2, 2, 3),
+    ("fused", 4, 48, 2, 2, 3),
+    ("inverted", 4, 96, 3, 2, 3),
+    ("inverted", 6, 112, 5, 1, 3),
+    ("inverted", 6, 192, 8, 2, 3),
+)
 
 
 def round_channels(value):
@@ -46,11 +61,24 @@ def table(model, stages=6):
     else:
         width, depth = V1_SCALES[model]
         stem = round_channels(32 * width)
-        rows = [("inverted" if e > 1 else "separable", e, round_channels(c * width), math.ceil(n * depth), s, k) for e, c, n, s, k in V1_STAGES]
+        rows = [
+            ("inverted" if e > 1 else "separable", e, round_channels(c * width), math.ceil(n * depth), s, k)
+            for e, c, n, s, k in V1_STAGES
+        ]
     blocks, inputs = [], stem
     for stage, (kind, expand, outputs, count, stride, kernel) in enumerate(rows[:stages]):
         for index in range(count):
-            blocks.append(Block(f"blocks.{stage}.{index}", kind, inputs, outputs, expand, kernel, stride if index == 0 else 1))
+            blocks.append(
+                Block(
+                    f"blocks.{stage}.{index}",
+                    kind,
+                    inputs,
+                    outputs,
+                    expand,
+                    kernel,
+                    stride if index == 0 else 1,
+                )
+            )
             inputs = outputs
     return stem, blocks
 
@@ -143,7 +171,10 @@ class EfficientNet(nn.Module):
         for place, block in enumerate(self.table):
             x = self.run_block(x, block, fixed)
             fixed = math.ceil(fixed / block.stride)
-            last = place + 1 == len(self.table) or self.table[place + 1].name.split(".")[1] != block.name.split(".")[1]
+            last = (
+                place + 1 == len(self.table)
+                or self.table[place + 1].name.split(".")[1] != block.name.split(".")[1]
+            )
             if taps is not None and last:
                 taps[f"stage{int(block.name.split('.')[1]) + 1}"] = x
         return x
@@ -172,11 +203,17 @@ def seed_parameters(model, prefix):
                 continue
             outputs, inputs, kernel, _ = layer.weight.shape
             if layer.groups > 1:
-                layer.weight.copy_(generator.depthwise_weight(f"{name}.weight", kernel, outputs, math.sqrt(6.0)))
+                layer.weight.copy_(
+                    generator.depthwise_weight(f"{name}.weight", kernel, outputs, math.sqrt(6.0))
+                )
             else:
-                layer.weight.copy_(generator.conv_weight(f"{name}.weight", kernel, inputs, outputs, math.sqrt(6.0)))
+                layer.weight.copy_(
+                    generator.conv_weight(f"{name}.weight", kernel, inputs, outputs, math.sqrt(6.0))
+                )
             if layer.bias is not None:
-                layer.bias.copy_(generator.vector(f"{name}.bias", outputs, 1.0 / math.sqrt(inputs * kernel * kernel)))
+                layer.bias.copy_(
+                    generator.vector(f"{name}.bias", outputs, 1.0 / math.sqrt(inputs * kernel * kernel))
+                )
 
 
 def calibrate(model, pixels):

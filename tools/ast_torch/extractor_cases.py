@@ -38,21 +38,35 @@ def features(network, pixels):
 
 def rename(network, scheme):
     """timm's names -> the names of torchvision or efficientnet_pytorch, block by block."""
-    parts = {"torchvision": {"conv_stem": "features.0.0", "bn1": "features.0.1"},
-             "efficientnet_pytorch": {"conv_stem": "_conv_stem", "bn1": "_bn0"}}[scheme]
+    parts = {
+        "torchvision": {"conv_stem": "features.0.0", "bn1": "features.0.1"},
+        "efficientnet_pytorch": {"conv_stem": "_conv_stem", "bn1": "_bn0"},
+    }[scheme]
     for place, b in enumerate(network.table):
         depth_norm, project, project_norm = names_of(b)
         if scheme == "torchvision":
             stage, index = (int(part) for part in b.name.split(".")[1:])
             base, first = f"features.{stage + 1}.{index}.block", int(b.kind == "inverted")
             new = {"conv_pw": "0.0", "bn1": "0.1"} if first else {}
-            new |= {"conv_dw": f"{first}.0", depth_norm: f"{first}.1", "se.conv_reduce": f"{first + 1}.fc1",
-                    "se.conv_expand": f"{first + 1}.fc2", project: f"{first + 2}.0", project_norm: f"{first + 2}.1"}
+            new |= {
+                "conv_dw": f"{first}.0",
+                depth_norm: f"{first}.1",
+                "se.conv_reduce": f"{first + 1}.fc1",
+                "se.conv_expand": f"{first + 1}.fc2",
+                project: f"{first + 2}.0",
+                project_norm: f"{first + 2}.1",
+            }
         else:
             base = f"_blocks.{place}"
             new = {"conv_pw": "_expand_conv", "bn1": "_bn0"} if b.kind == "inverted" else {}
-            new |= {"conv_dw": "_depthwise_conv", depth_norm: "_bn1", "se.conv_reduce": "_se_reduce",
-                    "se.conv_expand": "_se_expand", project: "_project_conv", project_norm: "_bn2"}
+            new |= {
+                "conv_dw": "_depthwise_conv",
+                depth_norm: "_bn1",
+                "se.conv_reduce": "_se_reduce",
+                "se.conv_expand": "_se_expand",
+                project: "_project_conv",
+                project_norm: "_bn2",
+            }
         parts |= {f"{b.name}.{old}": f"{base}.{value}" for old, value in new.items()}
     for name, value in network.named():
         layer, leaf = name.rsplit(".", 1)
@@ -83,7 +97,10 @@ def peer_features(model, network, pixels):
         return peer.features[:7](pixels)
     if model != "b5":
         return None
-    peer = load(efficientnet_pytorch.EfficientNet.from_name(f"efficientnet-{model}"), rename(network, "efficientnet_pytorch"))
+    peer = load(
+        efficientnet_pytorch.EfficientNet.from_name(f"efficientnet-{model}"),
+        rename(network, "efficientnet_pytorch"),
+    )
     x = peer._swish(peer._bn0(peer._conv_stem(pixels)))
     for block in peer._blocks[: len(network.table)]:
         x = block(x)
@@ -97,8 +114,11 @@ def check_peer(model, network, pixels, ours):
     difference = 0.0 if theirs is None else ((ours - theirs).norm() / theirs.norm()).item()
     single = network.float()(pixels.float()).double()
     network.double()
-    print(f"  {model} {network.padding}: deviation {ours.std():.3f}; from f32 {(single - ours).norm() / ours.norm():.1e}; "
-          f"from the library {'(none)' if theirs is None else f'{difference:.1e}'}", flush=True)
+    print(
+        f"  {model} {network.padding}: deviation {ours.std():.3f}; from f32 {(single - ours).norm() / ours.norm():.1e}; "
+        f"from the library {'(none)' if theirs is None else f'{difference:.1e}'}",
+        flush=True,
+    )
     if difference > 1e-10:
         raise SystemExit(f"{model} {network.padding}: the library disagrees")
 
@@ -106,17 +126,22 @@ def check_peer(model, network, pixels, ours):
 def write(folder):
     """efficientnet.safetensors"""
     store = Store("EfficientNet-B0 and B5 to the end of stage 6, computed in f64")
-    store.metadata["settings"] = json.dumps({
-        "sizes": SIZES, "paddings": PADDINGS, "bn_eps": 1e-3, "note": "torchvision's own B0 to B4 have eps 1e-5; these files use 1e-3 throughout",
-        "parameters": "generator name = 'b0.' or 'b5.' + timm's tf_efficientnet name; conv bound sqrt(6/fan_in), bias bound 1/sqrt(fan_in), "
-        "batch-norm weight = offset 1 bound 0.2, bias = bound 0.1; fan_in = kh*kw*C_in (depthwise kh*kw)",
-        "running_statistics": "stored as MODEL.PADDING.LAYER.running_mean / running_var, made with that padding; b5.768.same uses those of b5.same",
-        "input": "picture(name, H, W) with name MODEL.picture (or b5.picture768): p = 0.5 + 0.25 sin(0.11x+0.07y+c) + 0.15 cos(0.031xy/H) + 0.1(u-0.5), "
-        "u = uniform value of row-major element [y,x,c]; pixel = floor(255 clamp(p,0,1) + 0.5); then (pixel/255 - mean)/std of ImageNet",
-        "taps": "MODEL.PADDING.stem (after SiLU), .stage1 ... .stage6 (after the stage's last block); B5 at 768x768: b5.768.same.*",
-        "same456": "padding computed as if the input's side were 456 (sides 456, 228, 114, 57, 29), for both models; "
-        "efficientnet_pytorch itself does so for B5, and for B0 with 224, which equals `same`",
-    })
+    store.metadata["settings"] = json.dumps(
+        {
+            "sizes": SIZES,
+            "paddings": PADDINGS,
+            "bn_eps": 1e-3,
+            "note": "torchvision's own B0 to B4 have eps 1e-5; these files use 1e-3 throughout",
+            "parameters": "generator name = 'b0.' or 'b5.' + timm's tf_efficientnet name; conv bound sqrt(6/fan_in), bias bound 1/sqrt(fan_in), "
+            "batch-norm weight = offset 1 bound 0.2, bias = bound 0.1; fan_in = kh*kw*C_in (depthwise kh*kw)",
+            "running_statistics": "stored as MODEL.PADDING.LAYER.running_mean / running_var, made with that padding; b5.768.same uses those of b5.same",
+            "input": "picture(name, H, W) with name MODEL.picture (or b5.picture768): p = 0.5 + 0.25 sin(0.11x+0.07y+c) + 0.15 cos(0.031xy/H) + 0.1(u-0.5), "
+            "u = uniform value of row-major element [y,x,c]; pixel = floor(255 clamp(p,0,1) + 0.5); then (pixel/255 - mean)/std of ImageNet",
+            "taps": "MODEL.PADDING.stem (after SiLU), .stage1 ... .stage6 (after the stage's last block); B5 at 768x768: b5.768.same.*",
+            "same456": "padding computed as if the input's side were 456 (sides 456, 228, 114, 57, 29), for both models; "
+            "efficientnet_pytorch itself does so for B5, and for B0 with 224, which equals `same`",
+        }
+    )
     for model, size in SIZES.items():
         for padding in PADDINGS:
             network = build(model, padding)
@@ -138,12 +163,19 @@ def write_state_dicts(folder):
     """state_dicts.json: names and shapes of the full state dicts (shapes as PyTorch has them)."""
     dicts = {}
     for model in SIZES:
-        peers = {"timm": timm.create_model(f"tf_efficientnet_{model}"), "torchvision": getattr(torchvision.models, f"efficientnet_{model}")(),
-                 "efficientnet_pytorch": efficientnet_pytorch.EfficientNet.from_name(f"efficientnet-{model}")}
+        peers = {
+            "timm": timm.create_model(f"tf_efficientnet_{model}"),
+            "torchvision": getattr(torchvision.models, f"efficientnet_{model}")(),
+            "efficientnet_pytorch": efficientnet_pytorch.EfficientNet.from_name(f"efficientnet-{model}"),
+        }
         for scheme, peer in peers.items():
-            dicts[f"{scheme} {model}"] = {name: list(value.shape) for name, value in peer.state_dict().items()}
+            dicts[f"{scheme} {model}"] = {
+                name: list(value.shape) for name, value in peer.state_dict().items()
+            }
     lines = []
     for title, shapes in dicts.items():
         lines.append(f"{json.dumps(title)}: {json.dumps(shapes, separators=(',', ':'))}")
-    (folder / "state_dicts.json").write_text('{"made_by": "tools/reference.py",\n' + ",\n".join(lines) + "}\n")
+    (folder / "state_dicts.json").write_text(
+        '{"made_by": "tools/reference.py",\n' + ",\n".join(lines) + "}\n"
+    )
     print(f"state_dicts.json: {(folder / 'state_dicts.json').stat().st_size / 1e3:.0f} kB", flush=True)

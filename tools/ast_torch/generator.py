@@ -1,12 +1,12 @@
 """Seeded tensors that Rust makes again bit for bit, so that inputs and weights need no storing.
 
-    seed       = FNV-1a-64(name) XOR base_seed
-    z          = seed + (i + 1) * 0x9E3779B97F4A7C15                    (mod 2^64, i = row-major index)
-    z          = (z ^ z >> 30) * 0xBF58476D1CE4E5B9
-    z          = (z ^ z >> 27) * 0x94D049BB133111EB
-    z          =  z ^ z >> 31                                           (splitmix64)
-    u          = (z >> 40) / 2^24                                       in [0, 1), exact
-    element i  = f32(offset + (2 u - 1) * bound)                        computed in f64
+seed       = FNV-1a-64(name) XOR base_seed
+z          = seed + (i + 1) * 0x9E3779B97F4A7C15                    (mod 2^64, i = row-major index)
+z          = (z ^ z >> 30) * 0xBF58476D1CE4E5B9
+z          = (z ^ z >> 27) * 0x94D049BB133111EB
+z          =  z ^ z >> 31                                           (splitmix64)
+u          = (z >> 40) / 2^24                                       in [0, 1), exact
+element i  = f32(offset + (2 u - 1) * bound)                        computed in f64
 """
 
 import math
@@ -58,7 +58,12 @@ def picture(name, height, width, base_seed=BASE_SEED):
     """
     y, x, c = np.meshgrid(np.arange(height), np.arange(width), np.arange(3), indexing="ij")
     noise = uniform(name, height * width * 3, base_seed).reshape(height, width, 3)
-    value = 0.5 + 0.25 * np.sin(0.11 * x + 0.07 * y + c) + 0.15 * np.cos(0.031 * x * y / height) + 0.1 * (noise - 0.5)
+    value = (
+        0.5
+        + 0.25 * np.sin(0.11 * x + 0.07 * y + c)
+        + 0.15 * np.cos(0.031 * x * y / height)
+        + 0.1 * (noise - 0.5)
+    )
     return np.floor(255.0 * np.clip(value, 0.0, 1.0) + 0.5).astype(np.uint8)
 
 

@@ -38,7 +38,11 @@ class Case:
 
     def weight(self, name, shape):
         """[kh,kw,C_in,C_out] or depthwise [kh,kw,C], bound 1 / sqrt(fan_in)."""
-        array = torch.from_numpy(self.array(name, shape, 1.0 / math.sqrt(math.prod(shape[:3]) if len(shape) == 4 else shape[0] * shape[1])))
+        array = torch.from_numpy(
+            self.array(
+                name, shape, 1.0 / math.sqrt(math.prod(shape[:3]) if len(shape) == 4 else shape[0] * shape[1])
+            )
+        )
         array = array.double()
         array = array.permute(3, 2, 0, 1) if len(shape) == 4 else array.permute(2, 0, 1)[:, None]
         return array.contiguous().requires_grad_()
@@ -116,7 +120,9 @@ def convolutions(new):
         y = operators.conv2d(leaves["x"], leaves["w"], leaves.get("b"), stride, padding, mode)
         case.finish({"y": y}, leaves)
     for name, shape, k, stride, padding, bias in DEPTHWISE_CASES:
-        case = new(f"depthwise_conv2d.{name}", "depthwise_conv2d", stride=stride, padding=padding, mode="zeros")
+        case = new(
+            f"depthwise_conv2d.{name}", "depthwise_conv2d", stride=stride, padding=padding, mode="zeros"
+        )
         leaves = {"x": case.map("x", shape), "w": case.weight("w", (k, k, shape[3]))}
         if bias:
             leaves["b"] = case.vector("b", shape[3], 0.5)
@@ -127,7 +133,11 @@ def convolutions(new):
 def batch_norms(new):
     for name, shape in (("train", (3, 5, 7, 12)), ("train.odd", (2, 3, 5, 5))):
         case = new(f"batch_norm.{name}", "batch_norm_train", eps=1e-5, momentum=0.1)
-        leaves = {"x": case.map("x", shape, 2.0, 0.7), "weight": case.vector("weight", shape[3], 0.5, 1.0), "bias": case.vector("bias", shape[3], 0.5)}
+        leaves = {
+            "x": case.map("x", shape, 2.0, 0.7),
+            "weight": case.vector("weight", shape[3], 0.5, 1.0),
+            "bias": case.vector("bias", shape[3], 0.5),
+        }
         mean = case.vector("running_mean", shape[3], 0.5).detach()
         variance = case.vector("running_var", shape[3], 0.5, 1.0).detach()
         y = F.batch_norm(leaves["x"], mean, variance, leaves["weight"], leaves["bias"], True, 0.1, 1e-5)
@@ -206,7 +216,12 @@ def channels(new):
 
 
 def couplings(new):
-    settings = (("alpha1.9", (2, 5, 7, 6), 1.9, 2.0, 2.0), ("alpha3", (2, 3, 5, 4), 3.0, 2.0, 6.0), ("odd", (1, 3, 5, 3), 1.9, 2.0, 2.0), ("clamped", (2, 5, 3, 4), 3.0, 4e5, 40.0))
+    settings = (
+        ("alpha1.9", (2, 5, 7, 6), 1.9, 2.0, 2.0),
+        ("alpha3", (2, 3, 5, 4), 3.0, 2.0, 6.0),
+        ("odd", (1, 3, 5, 3), 1.9, 2.0, 2.0),
+        ("clamped", (2, 5, 3, 4), 3.0, 4e5, 40.0),
+    )
     for name, shape, alpha, bound, u_bound in settings:
         case = new(f"coupling.{name}", "coupling", alpha=alpha)
         x, u = case.map("x", shape, bound), case.map("u", (*shape[:3], 2 * shape[3]), u_bound)
@@ -221,7 +236,12 @@ def couplings(new):
 
 
 def resizes(new):
-    sizes = (("x8", (1, 3, 4, 1), [24, 32]), ("up", (2, 5, 7, 3), [11, 9]), ("down", (2, 13, 11, 2), [5, 7]), ("eighth", (1, 32, 24, 1), [4, 3]))
+    sizes = (
+        ("x8", (1, 3, 4, 1), [24, 32]),
+        ("up", (2, 5, 7, 3), [11, 9]),
+        ("down", (2, 13, 11, 2), [5, 7]),
+        ("eighth", (1, 32, 24, 1), [4, 3]),
+    )
     for mode in ("bilinear", "bicubic"):
         for name, shape, size in sizes:
             case = new(f"resize_{mode}.{name}", f"resize_{mode}", size=size)
@@ -231,7 +251,9 @@ def resizes(new):
 
 def adam(new):
     for name, rate, decay in (("paper", 2e-4, 1e-5), ("fast", 1e-2, 0.1)):
-        case = new(f"adam.{name}", "adam", lr=rate, weight_decay=decay, beta1=0.9, beta2=0.999, eps=1e-8, steps=5)
+        case = new(
+            f"adam.{name}", "adam", lr=rate, weight_decay=decay, beta1=0.9, beta2=0.999, eps=1e-8, steps=5
+        )
         start, gradients = case.vector("p", 37), torch.from_numpy(case.array("g", (5, 37), 0.1)).double()
         parameter = torch.nn.Parameter(start.detach().clone())
         optimiser = torch.optim.Adam([parameter], lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=decay)
@@ -255,5 +277,6 @@ def write(folder):
 
     for group in (convolutions, batch_norms, pointwise, reductions, channels, couplings, resizes, adam):
         group(new)
+    store.add("generator.check", generator.tensor("generator.check", (8,)))  # bound 1, offset 0
     store.metadata["cases"] = json.dumps(cases)
     store.write(folder / "operators.safetensors")

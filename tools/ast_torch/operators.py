@@ -55,7 +55,10 @@ def masked_mean(values, mask, over="foreground"):
 def positional_encoding(channels, height, width):
     """[1, channels, H, W] in f64: sin, cos over the column, then the same over the row (spec section 4)."""
     depth = channels // 2
-    frequency = torch.exp(-torch.arange(0, depth, 2, dtype=torch.float64) * (torch.log(torch.tensor(1e4, dtype=torch.float64)) / depth))
+    frequency = torch.exp(
+        -torch.arange(0, depth, 2, dtype=torch.float64)
+        * (torch.log(torch.tensor(1e4, dtype=torch.float64)) / depth)
+    )
     code = torch.zeros(1, channels, height, width, dtype=torch.float64)
     column = torch.arange(width, dtype=torch.float64)[:, None] * frequency
     row = torch.arange(height, dtype=torch.float64)[:, None] * frequency

@@ -15,6 +15,9 @@ def write(folder):
             digest = hashlib.sha256(order.astype("<u4").tobytes()).hexdigest()
             entries.append({"count": count, "seed": seed, "head": order[:16].tolist(), "sha256": digest})
     lines = ",\n".join("  " + json.dumps(entry) for entry in entries)
-    text = '{"made_by": "tools/reference.py", "numpy": "%s", "permutations": [\n%s\n]}\n' % (np.__version__, lines)
+    text = '{"made_by": "tools/reference.py", "numpy": "%s", "permutations": [\n%s\n]}\n' % (
+        np.__version__,
+        lines,
+    )
     (folder / "random_state.json").write_text(text)
     print(f"random_state.json: {len(entries)} permutations", flush=True)

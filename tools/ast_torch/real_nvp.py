@@ -2,8 +2,8 @@
 
 import numpy as np
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
 from . import generator, operators
 
@@ -49,11 +49,16 @@ class Teacher(nn.Module):
     def __init__(self, channels, hidden, kernels=(3, 3, 3, 5), alpha=1.9, condition=32):
         super().__init__()
         self.alpha, self.condition = alpha, condition
-        blocks = {str(place): Block(channels, hidden, condition, kernel, seed) for seed, (place, kernel) in enumerate(zip(PLACES, kernels))}
+        blocks = {
+            str(place): Block(channels, hidden, condition, kernel, seed)
+            for seed, (place, kernel) in enumerate(zip(PLACES, kernels))
+        }
         self.module_list = nn.ModuleDict(blocks)
 
     def forward(self, x):
-        code = operators.positional_encoding(self.condition, *x.shape[2:]).to(x.dtype).expand(len(x), -1, -1, -1)
+        code = (
+            operators.positional_encoding(self.condition, *x.shape[2:]).to(x.dtype).expand(len(x), -1, -1, -1)
+        )
         log_det = 0.0
         for block in self.module_list.values():
             x, change = block(x, code, self.alpha)
@@ -77,7 +82,9 @@ def seed_parameters(model, prefix, gamma=0.3):
             if isinstance(module, nn.Conv2d):
                 outputs, inputs, kernel, _ = module.weight.shape
                 module.weight.copy_(generator.conv_weight(f"{name}.weight", kernel, inputs, outputs, 1.0))
-                module.bias.copy_(generator.vector(f"{name}.bias", outputs, 1.0 / (inputs * kernel * kernel) ** 0.5))
+                module.bias.copy_(
+                    generator.vector(f"{name}.bias", outputs, 1.0 / (inputs * kernel * kernel) ** 0.5)
+                )
             elif isinstance(module, nn.BatchNorm2d):
                 module.weight.copy_(generator.vector(f"{name}.weight", module.num_features, 0.2, 1.0))
                 module.bias.copy_(generator.vector(f"{name}.bias", module.num_features, 0.1))

@@ -72,6 +72,9 @@ class Store:
         """Writes the file; the metadata's `sampled` lists shape and stride of every sampled array."""
         if self.shapes:
             self.metadata["sampled"] = json.dumps(self.shapes)
-            self.metadata["sampling"] = f"value k of NAME.sample is element (k*stride) mod numel, k < {SAMPLES}"
+            self.metadata["sampling"] = (
+                f"value k of NAME.sample is element (k*stride) mod numel, k < {SAMPLES}"
+            )
         save_file(self.tensors, path, metadata=self.metadata)
+        path.chmod(0o644)
         print(f"{path.name}: {len(self.tensors)} tensors, {path.stat().st_size / 1e6:.2f} MB", flush=True)

@@ -1,8 +1,8 @@
 """The student: a residual CNN (spec section 6), with the released code's parameter names."""
 
 import torch
-from torch import nn
 import torch.nn.functional as F
+from torch import nn
 
 from . import operators
 
@@ -32,7 +32,9 @@ class Student(nn.Module):
         self.conv2 = nn.Conv2d(width, channels, 3, padding=1)
 
     def forward(self, x):
-        code = operators.positional_encoding(self.condition, *x.shape[2:]).to(x.dtype).expand(len(x), -1, -1, -1)
+        code = (
+            operators.positional_encoding(self.condition, *x.shape[2:]).to(x.dtype).expand(len(x), -1, -1, -1)
+        )
         y = F.leaky_relu(self.conv1(torch.cat([code, x], 1)), self.slope)
         for block in self.res:
             y = block(y)

@@ -44,7 +44,9 @@ def save_state(store, prefix, named, sampled=False):
 
 def train(model, loss_of_step, rate):
     """STEPS steps of Adam; the losses before each step and after the last."""
-    optimiser = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=DECAY)
+    optimiser = torch.optim.Adam(
+        model.parameters(), lr=rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=DECAY
+    )
     losses = []
     for step in range(STEPS):
         optimiser.zero_grad()
@@ -56,14 +58,19 @@ def train(model, loss_of_step, rate):
 
 
 def record_rules(store, what, **settings):
-    store.metadata["settings"] = json.dumps({
-        **SMALL, **settings,
-        "parameters": "generator name = prefix + state-dict name; conv weight and bias bound 1/sqrt(fan_in), gamma = 0.3, "
-        "batch-norm weight = offset 1 bound 0.2, bias = bound 0.1, running statistics 0 and 1",
-        "inputs": f"{what}.x0..x{BATCHES - 1}: bound 2; masks: 1 where the value of {what}.maskI (bound 1) > -0.4, else 0",
-        "training": f"Adam, weight decay {DECAY}, {STEPS} steps, step i uses batch i mod {BATCHES}; the loss (foreground mean) is taken before the step",
-        "rates": RATES, "batches": BATCHES, "steps": STEPS,
-    })
+    store.metadata["settings"] = json.dumps(
+        {
+            **SMALL,
+            **settings,
+            "parameters": "generator name = prefix + state-dict name; conv weight and bias bound 1/sqrt(fan_in), gamma = 0.3, "
+            "batch-norm weight = offset 1 bound 0.2, bias = bound 0.1, running statistics 0 and 1",
+            "inputs": f"{what}.x0..x{BATCHES - 1}: bound 2; masks: 1 where the value of {what}.maskI (bound 1) > -0.4, else 0",
+            "training": f"Adam, weight decay {DECAY}, {STEPS} steps, step i uses batch i mod {BATCHES}; the loss (foreground mean) is taken before the step",
+            "rates": RATES,
+            "batches": BATCHES,
+            "steps": STEPS,
+        }
+    )
 
 
 def small_teacher():
@@ -74,14 +81,35 @@ def small_teacher():
 
 def write_teacher(folder):
     """teacher.safetensors"""
-    store = Store("teacher (conditional RealNVP): z, log-determinant, loss, gradients, 30 training steps, computed in f64")
-    record_rules(store, "teacher.small", hidden=16, kernels=[3, 3, 3, 5], alpha=1.9, condition=32, prefix="teacher.small.",
-                 preset={"batch": 1, "height": 24, "width": 24, "channels": 368, "hidden": 64, "prefix": "teacher.preset.", "x": "teacher.preset.x, bound 2"})
+    store = Store(
+        "teacher (conditional RealNVP): z, log-determinant, loss, gradients, 30 training steps, computed in f64"
+    )
+    record_rules(
+        store,
+        "teacher.small",
+        hidden=16,
+        kernels=[3, 3, 3, 5],
+        alpha=1.9,
+        condition=32,
+        prefix="teacher.small.",
+        preset={
+            "batch": 1,
+            "height": 24,
+            "width": 24,
+            "channels": 368,
+            "hidden": 64,
+            "prefix": "teacher.preset.",
+            "x": "teacher.preset.x, bound 2",
+        },
+    )
     model = small_teacher()
     x, mask = batch("teacher.small", 0)
     x.requires_grad_()
     z, log_det = model(x)
-    store.add("small.positional_encoding", to_nhwc(operators.positional_encoding(32, SMALL["height"], SMALL["width"])))
+    store.add(
+        "small.positional_encoding",
+        to_nhwc(operators.positional_encoding(32, SMALL["height"], SMALL["width"])),
+    )
     store.add("small.mask", to_nhwc(mask))
     store.add("small.z", to_nhwc(z))
     store.add("small.log_det", to_nhwc(log_det))
@@ -96,7 +124,11 @@ def write_teacher(folder):
         losses = train(model, lambda i: model.loss(*batch("teacher.small", i)), rate)
         print(f"  teacher {label}: {losses[0]:.4f} -> {losses[-1]:.4f}", flush=True)
         store.add(f"small.train.{label}.losses", losses)
-        save_state(store, f"small.train.{label}.after", ((n, p) for n, p in model.named_parameters() if p.numel() < 100))
+        save_state(
+            store,
+            f"small.train.{label}.after",
+            ((n, p) for n, p in model.named_parameters() if p.numel() < 100),
+        )
     preset = Teacher(368, 64, (3, 3, 3, 5), alpha=1.9).double()
     seed_parameters(preset, "teacher.preset.")
     with torch.no_grad():
@@ -115,10 +147,28 @@ def small_student():
 def write_student(folder):
     """student.safetensors"""
     store = Store("student: output, loss, gradients, running statistics, 30 training steps, computed in f64")
-    record_rules(store, "student.small", hidden=16, blocks=2, slope=0.2, condition=32, prefix="student.small.",
-                 teacher_output="student.small.t0..t4: bound 1.5, fixed",
-                 preset={"batch": 1, "height": 24, "width": 24, "channels": 368, "hidden": 1024, "blocks": 4, "slope": 0.2, "mode": "eval",
-                         "prefix": "student.preset.", "x": "student.preset.x, bound 2"})
+    record_rules(
+        store,
+        "student.small",
+        hidden=16,
+        blocks=2,
+        slope=0.2,
+        condition=32,
+        prefix="student.small.",
+        teacher_output="student.small.t0..t4: bound 1.5, fixed",
+        preset={
+            "batch": 1,
+            "height": 24,
+            "width": 24,
+            "channels": 368,
+            "hidden": 1024,
+            "blocks": 4,
+            "slope": 0.2,
+            "mode": "eval",
+            "prefix": "student.preset.",
+            "x": "student.preset.x, bound 2",
+        },
+    )
 
     def data(index):
         x, mask = batch("student.small", index)
@@ -145,7 +195,11 @@ def write_student(folder):
         losses = train(model, lambda i: model.loss(*data(i)), rate)
         print(f"  student {label}: {losses[0]:.4f} -> {losses[-1]:.4f}", flush=True)
         store.add(f"small.train.{label}.losses", losses)
-        save_state(store, f"small.train.{label}.after", ((n, p) for n, p in model.state_dict().items() if p.numel() < 100 and p.numel() > 1))
+        save_state(
+            store,
+            f"small.train.{label}.after",
+            ((n, p) for n, p in model.state_dict().items() if p.numel() < 100 and p.numel() > 1),
+        )
         with torch.no_grad():
             store.add(f"small.train.{label}.y_eval", to_nhwc(model.eval()(x)))
     preset = Student(368, 1024).eval()

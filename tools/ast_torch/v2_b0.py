@@ -15,9 +15,22 @@ def keras_name(name):
     _, stage, index, part = layer.split(".", 3)
     parts = {
         "plain": {"conv": "project_conv", "bn1": "project_bn"},
-        "fused": {"conv_exp": "expand_conv", "bn1": "expand_bn", "conv_pwl": "project_conv", "bn2": "project_bn"},
-        "inverted": {"conv_pw": "expand_conv", "bn1": "expand_bn", "conv_dw": "dwconv2", "bn2": "bn", "se.conv_reduce": "se_reduce",
-                     "se.conv_expand": "se_expand", "conv_pwl": "project_conv", "bn3": "project_bn"},
+        "fused": {
+            "conv_exp": "expand_conv",
+            "bn1": "expand_bn",
+            "conv_pwl": "project_conv",
+            "bn2": "project_bn",
+        },
+        "inverted": {
+            "conv_pw": "expand_conv",
+            "bn1": "expand_bn",
+            "conv_dw": "dwconv2",
+            "bn2": "bn",
+            "se.conv_reduce": "se_reduce",
+            "se.conv_expand": "se_expand",
+            "conv_pwl": "project_conv",
+            "bn3": "project_bn",
+        },
     }[("plain", "fused", "fused", "inverted", "inverted", "inverted")[int(stage)]]
     return f"block{int(stage) + 1}{'abcdefgh'[int(index)]}_{parts[part]}.{leaf}"
 
@@ -29,7 +42,9 @@ def load(path):
     for name, value in network.named():
         tensor = stored.pop(keras_name(name))
         if tensor.shape != value.shape:
-            raise SystemExit(f"{path}: {keras_name(name)} has shape {tuple(tensor.shape)}, expected {tuple(value.shape)}")
+            raise SystemExit(
+                f"{path}: {keras_name(name)} has shape {tuple(tensor.shape)}, expected {tuple(value.shape)}"
+            )
         value.copy_(tensor)
     if stored:
         raise SystemExit(f"{path}: unused tensors {sorted(stored)}")
@@ -44,6 +59,16 @@ def check(network, golden):
     pixels = (pixels - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     taps = {}
     network(pixels.permute(0, 3, 1, 2).float(), taps)
-    names = {"stem": "stem_activation", "stage1": "block1a_project_activation", "stage2": "block2b_add", "stage3": "block3b_add",
-             "stage4": "block4c_add", "stage5": "block5e_add", "stage6": "block6h_add"}
-    return {name: ((taps[tap].permute(0, 2, 3, 1) - expected[name]).norm() / expected[name].norm()).item() for tap, name in names.items()}
+    names = {
+        "stem": "stem_activation",
+        "stage1": "block1a_project_activation",
+        "stage2": "block2b_add",
+        "stage3": "block3b_add",
+        "stage4": "block4c_add",
+        "stage5": "block5e_add",
+        "stage6": "block6h_add",
+    }
+    return {
+        name: ((taps[tap].permute(0, 2, 3, 1) - expected[name]).norm() / expected[name].norm()).item()
+        for tap, name in names.items()
+    }
