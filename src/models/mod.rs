@@ -1,5 +1,6 @@
 //! The networks: extractor, teacher, student.
 
+pub mod efficientnet;
 pub mod permutation;
 pub mod positional;
 pub mod real_nvp;

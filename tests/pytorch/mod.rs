@@ -1,5 +1,6 @@
 //! Everything that PyTorch was asked about (`tools/reference.py`), compared.
 
+mod extractor;
 mod models;
 mod operators;
 
