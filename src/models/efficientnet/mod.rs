@@ -7,7 +7,7 @@ mod table;
 pub use names::Scheme;
 pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
 
-use crate::nn::layers::Conv;
+use crate::nn::layers::{Conv, Parameters};
 use crate::ops::conv2d::{Conv2d, Padding as ConvPadding, conv2d};
 use crate::ops::{Activation, depthwise::depthwise, mean::mean, scale::scale};
 use crate::tape::{Tape, Var};
@@ -84,6 +84,31 @@ impl EfficientNet {
     /// The same network padding otherwise.
     pub fn with_padding(self, padding: Padding) -> Self {
         Self { padding, ..self }
+    }
+
+    /// Every folded convolution, as they are saved with a model.
+    pub fn parameters(&mut self) -> Parameters<'_> {
+        let mut list = Parameters::new();
+        self.stem.conv.parameters("stem", &mut list);
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            let layers = [
+                ("expand", &mut block.expand),
+                ("depthwise", &mut block.depthwise),
+                ("project", &mut block.project),
+            ];
+            for (name, layer) in layers {
+                if let Some(layer) = layer {
+                    layer
+                        .conv
+                        .parameters(&format!("blocks.{i}.{name}"), &mut list);
+                }
+            }
+            if let Some([reduce, expand]) = &mut block.squeeze {
+                reduce.parameters(&format!("blocks.{i}.squeeze"), &mut list);
+                expand.parameters(&format!("blocks.{i}.excite"), &mut list);
+            }
+        }
+        list
     }
 
     /// Features at the tap.
