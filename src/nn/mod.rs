@@ -2,4 +2,6 @@
 
 pub mod layers;
 pub mod optimiser;
+mod pth;
 pub mod random;
+pub mod weights;
