@@ -187,3 +187,141 @@ fn a_failed_write_leaves_nothing_behind() {
         .collect();
     assert_eq!(left, [taken]);
 }
+
+fn checkpoint(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/reference/weights")
+        .join(name)
+}
+
+/// start + i / 8, as tools/reference_weights.py fills its tensors.
+fn ramp(start: usize, count: usize) -> Vec<f32> {
+    (0..count).map(|i| start as f32 + i as f32 / 8.0).collect()
+}
+
+#[test]
+fn pytorch_state_dict() {
+    let weights = Weights::read(&checkpoint("plain.pth")).unwrap();
+    let expected: [(&str, &[usize]); 6] = [
+        ("0.weight", &[3, 2, 2, 2]),
+        ("0.bias", &[3]),
+        ("1.weight", &[3]),
+        ("1.bias", &[3]),
+        ("1.running_mean", &[3]),
+        ("1.running_var", &[3]),
+    ];
+    // `1.num_batches_tracked` is an integer.
+    assert_eq!(weights.tensors.len(), expected.len());
+    for (i, (name, shape)) in expected.into_iter().enumerate() {
+        let array = &weights.tensors[name];
+        assert_eq!(array.shape, shape, "{name}");
+        assert_eq!(array.data, ramp(i, shape.iter().product()), "{name}");
+    }
+}
+
+#[test]
+fn pytorch_checkpoint_of_views_and_other_types() {
+    let weights = Weights::read(&checkpoint("nested.pth")).unwrap();
+    // Element (i, j) of the transposed 4×3 table.
+    let transposed = (0..12)
+        .map(|k| ((k % 4) * 3 + k / 4) as f32 / 8.0)
+        .collect();
+    let expected: [(&str, &[usize], Vec<f32>); 8] = [
+        ("transposed", &[3, 4], transposed),
+        ("row", &[3], vec![0.75, 0.875, 1.0]),
+        ("half", &[2, 2], ramp(1, 4)),
+        ("bfloat16", &[3], ramp(2, 3)),
+        ("double", &[3], ramp(3, 3)),
+        ("parameter", &[2], ramp(4, 2)),
+        ("scalar", &[], vec![5.5]),
+        ("empty", &[0, 3], vec![]),
+    ];
+    assert_eq!(weights.tensors.len(), expected.len());
+    for (name, shape, data) in expected {
+        let array = &weights.tensors[name];
+        assert_eq!((&array.shape[..], &array.data), (shape, &data), "{name}");
+    }
+}
+
+/// An archive as torch.save makes it, with this pickle and one storage of four f32.
+fn archive(pickle: &[u8], storage: [f32; 4]) -> Vec<u8> {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let stored =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    zip.start_file("a/data.pkl", stored).unwrap();
+    zip.write_all(pickle).unwrap();
+    zip.start_file("a/data/0", stored).unwrap();
+    zip.write_all(&storage.map(f32::to_le_bytes).concat())
+        .unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+/// {"w": a 2×2 view of storage 0 at this offset and with this row stride}
+fn view(offset: u8, stride: u8) -> Vec<u8> {
+    let mut pickle = b"\x80\x02}U\x01wctorch._utils\n_rebuild_tensor_v2\n(".to_vec();
+    pickle.extend(b"(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x04tQ");
+    pickle.extend([b'K', offset]);
+    pickle.extend(b"K\x02K\x02\x86");
+    pickle.extend([b'K', stride]);
+    pickle.extend(b"K\x01\x86\x89)tRs.");
+    pickle
+}
+
+#[test]
+fn unusable_checkpoints_are_refused() {
+    let values = [1.0, 2.0, 3.0, 4.0];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("good.pth");
+    std::fs::write(&path, archive(&view(0, 2), values)).unwrap();
+    assert_eq!(Weights::read(&path).unwrap().tensors["w"].data, values);
+
+    for (offset, stride) in [(1, 2), (0, 3), (255, 255)] {
+        let message = refused("view.pth", &archive(&view(offset, stride), values));
+        assert!(
+            message.contains("`w`") && message.contains("beyond"),
+            "{message}"
+        );
+    }
+    let message = refused("nan.pth", &archive(&view(0, 2), [1.0, f32::NAN, 0.0, 0.0]));
+    assert!(
+        message.contains("`w`") && message.contains("NaN"),
+        "{message}"
+    );
+
+    let code = b"\x80\x02cposix\nsystem\nU\x04trueR.";
+    assert!(refused("code.pth", &archive(code, values)).contains("`posix.system`"));
+    assert!(refused("none.pth", &archive(b"\x80\x02}.", values)).contains("no tensors"));
+    assert!(refused("list.pth", &archive(b"\x80\x02].", values)).contains("expected a dict"));
+
+    let whole = std::fs::read(checkpoint("plain.pth")).unwrap();
+    for length in [20, whole.len() / 2, whole.len() - 1] {
+        let message = refused("cut.pth", &whole[..length]);
+        assert!(
+            message.contains("cut short or damaged"),
+            "{length}: {message}"
+        );
+    }
+}
+
+/// Damage gives an error, or another reading of the same bytes, and never a panic.
+#[test]
+fn damaged_pickles_do_not_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.pth");
+    let pickle = view(0, 2);
+    let read = |pickle: &[u8]| {
+        std::fs::write(&path, archive(pickle, [1.0; 4])).unwrap();
+        Weights::read(&path)
+    };
+    for at in 0..pickle.len() {
+        assert!(read(&pickle[..at]).is_err(), "cut at {at}");
+        for byte in [
+            0, 0xff, b'(', b't', b'R', b'u', b'h', b'.', 0x85, 0x8a, 0x8d,
+        ] {
+            let mut damaged = pickle.clone();
+            damaged[at] = byte;
+            let _ = read(&damaged);
+        }
+    }
+}
