@@ -227,7 +227,10 @@ impl<'a> Machine<'a> {
             return Err(DAMAGED.into());
         };
         let value = match (function, self.sequence(&arguments)?) {
-            (Global::OrderedDict, []) => return Ok(self.push_dict()),
+            (Global::OrderedDict, []) => {
+                self.push_dict();
+                return Ok(());
+            }
             // storage, offset, size, stride, requires_grad, backward_hooks
             (Global::RebuildTensor, [Value::Storage(storage), offset, size, stride, ..]) => {
                 let (shape, strides) = (self.sizes(size)?, self.sizes(stride)?);
