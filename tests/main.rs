@@ -7,3 +7,4 @@ mod operators;
 mod pytorch;
 mod report;
 mod shaders;
+mod weights;

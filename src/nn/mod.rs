@@ -2,6 +2,7 @@
 
 pub mod layers;
 pub mod optimiser;
+mod pickle;
 mod pth;
 pub mod random;
 pub mod weights;

@@ -1,0 +1,254 @@
+//! Weight files: named f32 arrays, read from safetensors or PyTorch, written as safetensors.
+
+use super::pth;
+use crate::{Error, Result};
+use half::{bf16, f16};
+use safetensors::{SafeTensors, tensor::Dtype};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// One tensor of a file, in the file's own layout.
+#[derive(Clone, Debug)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    /// Row-major, as many values as the product of `shape`.
+    pub data: Vec<f32>,
+}
+
+/// The floating-point tensors of one weight file.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub path: PathBuf,
+    /// Of the whole file, in lower-case hex.
+    pub sha256: String,
+    pub tensors: BTreeMap<String, Array>,
+    /// The free text entries of a safetensors header; empty for PyTorch files.
+    pub metadata: HashMap<String, String>,
+}
+
+/// The floating-point types that weights are stored in.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Float {
+    F16,
+    Bf16,
+    F32,
+    F64,
+}
+
+impl Weights {
+    /// Reads a safetensors file or a PyTorch checkpoint (`torch.save` of a state dict, plain or
+    /// under the key `state_dict` or `model`). The first bytes decide which of the two it is.
+    /// f16, bf16 and f64 become f32; integer tensors (batch counters) are skipped.
+    ///
+    /// Errors: a file that is missing, empty, cut short, of another format, written before
+    /// PyTorch 1.6, or that holds NaN or infinity.
+    pub fn read(path: &Path) -> Result<Self> {
+        let bytes = read_bytes(path)?;
+        let (tensors, metadata) = match bytes.starts_with(ZIP) {
+            true => (pth::read(path, &bytes)?, HashMap::new()),
+            false => read_safetensors(path, &bytes)?,
+        };
+        for (name, array) in &tensors {
+            if let Some(i) = array.data.iter().position(|v| !v.is_finite()) {
+                return Err(Error::file(
+                    path,
+                    format!(
+                        "tensor `{name}` holds {} at element {i}, expected finite f32 values; use weights of a training run that did not diverge",
+                        array.data[i]
+                    ),
+                ));
+            }
+        }
+        let hash = Sha256::digest(&bytes);
+        Ok(Self {
+            path: path.to_path_buf(),
+            sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            tensors,
+            metadata,
+        })
+    }
+}
+
+/// Local file header of a zip archive, which `torch.save` writes since PyTorch 1.6.
+const ZIP: &[u8] = b"PK\x03\x04";
+/// A safetensors file starts with the length of its header, a u64, and the header's brace.
+const BRACE: usize = 8;
+
+/// The file, once its first bytes show that it may hold weights: a large file of another kind is
+/// not read to memory.
+fn read_bytes(path: &Path) -> Result<Vec<u8>> {
+    let unreadable =
+        |e: std::io::Error| Error::file(path, format!("cannot read the weight file: {e}"));
+    let mut file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    (&mut file)
+        .take(16)
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if let Some(problem) = unknown_format(&bytes) {
+        return Err(Error::file(path, problem));
+    }
+    file.read_to_end(&mut bytes).map_err(unreadable)?;
+    Ok(bytes)
+}
+
+/// Why a file that starts with `head` (up to 16 bytes) is no weight file, if it is none.
+fn unknown_format(head: &[u8]) -> Option<String> {
+    const EXPECTED: &str = "expected a safetensors file or a PyTorch checkpoint (.pth)";
+    if head.is_empty() {
+        Some(format!("the file is empty; {EXPECTED}"))
+    } else if head.starts_with(ZIP) || head.get(BRACE) == Some(&b'{') {
+        None
+    } else if head.len() <= BRACE {
+        Some(format!("cut short after {} bytes; {EXPECTED}", head.len()))
+    } else if head[0] == 0x80 && head[1] <= 5 {
+        // A bare pickle: 0x80, then the protocol's number.
+        Some(
+            "a PyTorch file in the format from before version 1.6, expected a zip archive; \
+             re-save it in Python: torch.save(torch.load(PATH, map_location=\"cpu\"), NEW_PATH)"
+                .into(),
+        )
+    } else {
+        Some(format!(
+            "not a weight file, it starts with {:02x?}; {EXPECTED}",
+            &head[..BRACE]
+        ))
+    }
+}
+
+type Contents = (BTreeMap<String, Array>, HashMap<String, String>);
+
+fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
+    let damaged = |e: safetensors::SafeTensorError| {
+        Error::file(
+            path,
+            format!(
+                "the safetensors file is cut short or damaged ({e}); copy or download it again"
+            ),
+        )
+    };
+    let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
+    let mut tensors = BTreeMap::new();
+    for (name, view) in SafeTensors::deserialize(bytes).map_err(damaged)?.iter() {
+        let kind = match view.dtype() {
+            Dtype::F16 => Float::F16,
+            Dtype::BF16 => Float::Bf16,
+            Dtype::F32 => Float::F32,
+            Dtype::F64 => Float::F64,
+            Dtype::BOOL | Dtype::U8 | Dtype::I8 | Dtype::I16 | Dtype::U16 => continue,
+            Dtype::I32 | Dtype::U32 | Dtype::I64 | Dtype::U64 => continue,
+            other => {
+                return Err(Error::file(
+                    path,
+                    format!(
+                        "tensor `{name}` is stored as {other:?}; expected F16, BF16, F32 or F64"
+                    ),
+                ));
+            }
+        };
+        let array = Array {
+            shape: view.shape().to_vec(),
+            data: kind.decode(view.data()),
+        };
+        tensors.insert(name.to_string(), array);
+    }
+    Ok((tensors, header.metadata().clone().unwrap_or_default()))
+}
+
+impl Float {
+    pub(super) fn size(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+
+    /// The values of little-endian `bytes`, rounded to f32.
+    pub(super) fn decode(self, bytes: &[u8]) -> Vec<f32> {
+        fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+            bytes.as_chunks().0.iter().map(|&b| value(b)).collect()
+        }
+        match self {
+            Self::F16 => each(bytes, |b| f16::from_le_bytes(b).to_f32()),
+            Self::Bf16 => each(bytes, |b| bf16::from_le_bytes(b).to_f32()),
+            Self::F32 => each(bytes, f32::from_le_bytes),
+            Self::F64 => each(bytes, |b| f64::from_le_bytes(b) as f32),
+        }
+    }
+}
+
+/// Writes named f32 tensors (name, shape, row-major values) and text metadata as a safetensors
+/// file. Equal contents make equal bytes. An existing file is replaced at once or not at all.
+///
+/// Errors: a name given twice, values that do not fill the shape, a folder that is missing or
+/// cannot be written, a full disk. None of them leaves anything behind.
+pub fn write_safetensors(
+    path: &Path,
+    tensors: &[(String, Vec<usize>, Vec<f32>)],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let header = safetensors_header(path, tensors, metadata)?;
+    let write = || -> std::io::Result<()> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+        let mut out = BufWriter::new(&mut file);
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        for value in tensors.iter().flat_map(|(_, _, data)| data) {
+            out.write_all(&value.to_le_bytes())?;
+        }
+        out.flush()?;
+        drop(out);
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().map_err(|e| {
+        Error::file(
+            path,
+            format!("cannot write the file: {e}; check the folder and its free space"),
+        )
+    })
+}
+
+/// The JSON header, keys sorted (the crate's own writer shuffles the metadata from run to run),
+/// padded with blanks so that the values start at a multiple of 8 bytes.
+fn safetensors_header(
+    path: &Path,
+    tensors: &[(String, Vec<usize>, Vec<f32>)],
+    metadata: HashMap<String, String>,
+) -> Result<String> {
+    let mut entries = BTreeMap::from([("__metadata__", serde_json::json!(metadata))]);
+    let mut start = 0;
+    for (name, shape, data) in tensors {
+        if shape.iter().product::<usize>() != data.len() {
+            return Err(Error::file(
+                path,
+                format!(
+                    "tensor `{name}` of shape {shape:?} was given {} values",
+                    data.len()
+                ),
+            ));
+        }
+        let end = start + 4 * data.len();
+        let entry =
+            serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+        if entries.insert(name, entry).is_some() {
+            return Err(Error::file(
+                path,
+                format!("tensor name `{name}` given twice"),
+            ));
+        }
+        start = end;
+    }
+    let mut header = serde_json::to_string(&entries).map_err(|e| Error::file(path, e))?;
+    header.extend(std::iter::repeat_n(
+        ' ',
+        header.len().next_multiple_of(8) - header.len(),
+    ));
+    Ok(header)
+}
