@@ -4,6 +4,8 @@ mod config;
 mod data;
 mod evaluate;
 mod operators;
+mod properties;
 mod pytorch;
 mod report;
 mod shaders;
+mod tidy;
