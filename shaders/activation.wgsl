@@ -27,7 +27,11 @@ fn derivative(x: f32) -> f32 {
     switch params.kind {
         case 1u: { return select(params.slope, 1.0, x > 0.0); }
         case 2u: { return sigmoid * (1.0 + x * (1.0 - sigmoid)); }
-        case 3u: { return sigmoid * (1.0 - sigmoid); }
+        // Not σ·(1 - σ), which cancels where σ is near 1.
+        case 3u: {
+            let e = exp(-abs(x));
+            return e / ((1.0 + e) * (1.0 + e));
+        }
         default: { return 1.0; }
     }
 }

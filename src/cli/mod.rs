@@ -1,16 +1,25 @@
 //! The command line: each command is a file with `run(&args) -> Result<exit status>`.
 
 pub mod args;
+mod calibrate;
+mod demo;
 pub mod device;
 mod devices;
 pub mod draw;
+mod evaluate;
+mod job;
+mod predict;
 mod selftest;
+mod train;
 
+use crate::detector::Detector;
+use crate::nn::weights::Weights;
 use crate::{Error, Result};
 use args::{Cli, Command};
 use clap::Parser;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
+use std::path::Path;
 use tracing_subscriber::EnvFilter;
 
 /// Parses the arguments of this process and runs the command. Wrong arguments and `--help` end the
@@ -24,12 +33,11 @@ pub fn run() -> Result<u8> {
     match command {
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
-        // Commands of the detector plug in here.
-        Command::Demo(_)
-        | Command::Train(_)
-        | Command::Evaluate(_)
-        | Command::Predict(_)
-        | Command::Calibrate(_) => Err(Error::failed("not built into this binary")),
+        Command::Demo(args) => demo::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
     }
 }
 
@@ -59,4 +67,18 @@ fn print(text: &str) -> Result<()> {
 
 fn json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|e| Error::failed(format!("JSON: {e}")))
+}
+
+/// `--weights` beside a model, which holds its backbone: they must be those it was trained with.
+fn check_weights(detector: &Detector, weights: Option<&Path>) -> Result<()> {
+    let Some(path) = weights else { return Ok(()) };
+    let found = Weights::read(path)?.sha256;
+    if found == detector.extractor.origin() {
+        return Ok(());
+    }
+    let message = format!(
+        "sha256 {found}, but the model was trained with {}",
+        detector.extractor.origin()
+    );
+    Err(Error::file(path, message))
 }

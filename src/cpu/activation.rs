@@ -63,7 +63,11 @@ impl Activation {
                 }
             }
             Self::Silu => sigmoid * (1.0 + x * (1.0 - sigmoid)),
-            Self::Sigmoid => sigmoid * (1.0 - sigmoid),
+            // Not σ·(1 − σ), which cancels where σ is near 1.
+            Self::Sigmoid => {
+                let e = exp(-x.abs());
+                e / ((1.0 + e) * (1.0 + e))
+            }
         }
     }
 }
