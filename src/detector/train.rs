@@ -56,7 +56,10 @@ impl Batches<'_> {
         Random::new(seed).shuffle(&mut order);
         let size = self.config.train.batch;
         let mut batches: Vec<Vec<usize>> = order.chunks(size).map(<[usize]>::to_vec).collect();
-        if self.config.train.drop_last && batches.len() > 1 && self.parts.len() % size != 0 {
+        if self.config.train.drop_last
+            && batches.len() > 1
+            && !self.parts.len().is_multiple_of(size)
+        {
             batches.pop();
         }
         batches
