@@ -19,8 +19,8 @@ const SETTINGS: [&str; 9] = [
     "depth.size=256",
     "backbone.name=efficientnet_b0",
     "backbone.tap=4",
-    "train.teacher_epochs=16",
-    "train.student_epochs=16",
+    "train.teacher_epochs=28",
+    "train.student_epochs=28",
     "train.learning_rate=0.001",
     "student.width=96",
 ];

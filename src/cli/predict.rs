@@ -7,6 +7,7 @@ use crate::detector::Detector;
 use crate::evaluate::overlay::{Overlay, write_map, write_png};
 use crate::{Error, Result};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
@@ -50,16 +51,14 @@ pub fn run(args: &Predict) -> Result<u8> {
         std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
     }
     let parts = if modality.has_rgb() { &rgb } else { &depth };
+    let mut taken = HashSet::new();
     for (i, path) in parts.iter().enumerate() {
         let rgb = modality.has_rgb().then(|| rgb[i].as_path());
         let depth = modality.has_depth().then(|| depth[i].as_path());
         let result = detector.score(&detector.extractor.features(rgb, depth, None)?)?;
         let (mut overlay, mut map) = (None, None);
         if let Some(folder) = &args.out {
-            let stem = path
-                .file_stem()
-                .map(|s| s.to_string_lossy().into_owned())
-                .unwrap_or_default();
+            let stem = free_stem(path, &mut taken);
             let (picture, height, width) =
                 job::background(rgb, depth, detector.config.depth.unit_mm)?;
             // The scale does not depend on the other parts: from nothing to twice the threshold.
@@ -110,6 +109,20 @@ pub fn run(args: &Predict) -> Result<u8> {
         }
     }
     Ok(0)
+}
+
+/// The file's name without extension, numbered where another folder had one of that name.
+fn free_stem(path: &Path, taken: &mut HashSet<String>) -> String {
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let numbered = (2..).map(|n| format!("{stem}_{n}"));
+    let free = std::iter::once(stem.clone())
+        .chain(numbered)
+        .find(|name| taken.insert(name.clone()));
+    free.unwrap_or(stem)
 }
 
 /// Files, folders, and `-` for a list of paths on standard input.
