@@ -7,7 +7,7 @@ use super::{Extractor, Features};
 use crate::evaluate::Rule;
 use crate::models::efficientnet::Padding;
 use crate::models::real_nvp::RealNvp;
-use crate::models::student::Student;
+use crate::models::student::{FoldedStudent, Student};
 use crate::nn::layers::Parameters;
 use crate::nn::weights::{Weights, write_safetensors};
 use crate::tensor::{Device, Tensor};
@@ -34,6 +34,14 @@ impl StudentNet {
         }
     }
 
+    /// The network for scoring; a flow scores as it is.
+    pub(super) fn fold(&self) -> Result<Option<FoldedStudent>> {
+        match self {
+            Self::Cnn(student) => student.fold().map(Some),
+            Self::Flow(_) => Ok(None),
+        }
+    }
+
     fn buffers(&mut self) -> Parameters<'_> {
         match self {
             Self::Cnn(student) => student.buffers(),
@@ -49,6 +57,8 @@ pub struct Detector {
     pub extractor: Extractor,
     pub(super) teacher: RealNvp,
     pub(super) student: StudentNet,
+    /// The student with its batch norms folded, for scoring; `None` for a flow.
+    pub(super) folded: Option<FoldedStudent>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
 }
@@ -156,6 +166,7 @@ impl Detector {
                 "teacher.",
             )?,
             student: new_student(&config, device, channels)?,
+            folded: None,
             config,
             device: device.clone(),
             extractor,
@@ -176,6 +187,7 @@ impl Detector {
             *tensor = Tensor::new(device, tensor.shape(), array.data.clone())?;
             Ok(())
         })?;
+        detector.folded = detector.student.fold()?;
         Ok(detector)
     }
 

@@ -271,6 +271,7 @@ pub fn train(
         device,
         extractor,
         teacher,
+        folded: student.fold()?,
         student,
         threshold: None,
     };
