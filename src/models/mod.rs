@@ -1,1 +1,4 @@
 //! models
+
+pub mod efficientnet;
+pub mod permutation;

@@ -1,1 +1,6 @@
 //! nn
+
+mod pickle;
+mod pth;
+pub mod random;
+pub mod weights;
