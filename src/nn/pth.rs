@@ -125,20 +125,20 @@ fn read_legacy(file: &mut File) -> Result<BTreeMap<String, Array>> {
         places.insert(key, place + 8);
         place += 8 + size as u64;
     }
+    let length = file.metadata().map_err(text)?.len();
+    if length < place {
+        return Err(format!(
+            "the file is cut short: {length} bytes, but its tensors need {place}"
+        ));
+    }
     let mut storages = |storage: &Storage| {
         let key = &storage.key;
         let place = places.get(key).ok_or(format!("storage {key} is missing"))?;
         file.seek(SeekFrom::Start(*place)).map_err(text)?;
         let size = bytes_of(storage)?;
-        let mut bytes = Vec::new();
-        let read = file.by_ref().take(size as u64).read_to_end(&mut bytes);
-        read.map_err(text)?;
-        match bytes.len() {
-            found if found < size => Err(format!(
-                "the file is cut short: storage {key} has {found} of {size} bytes"
-            )),
-            _ => Ok(bytes),
-        }
+        let mut bytes = vec![0; size];
+        file.read_exact(&mut bytes).map_err(text)?;
+        Ok(bytes)
     };
     materialise(views, &mut storages)
 }
