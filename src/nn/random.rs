@@ -23,12 +23,12 @@ pub fn named_seed(name: &str, base: u64) -> u64 {
 }
 
 /// `len` numbers, uniform in ±`bound`: the seeded tensor of that name, row-major.
-pub fn tensor(name: &str, len: usize, bound: f64, base: u64) -> Vec<f32> {
-    tensor_around(name, len, 0.0, bound, base)
+pub fn named_tensor(name: &str, len: usize, bound: f64, base: u64) -> Vec<f32> {
+    named_tensor_around(name, len, 0.0, bound, base)
 }
 
 /// `len` numbers, uniform in `centre` ± `bound`, computed in f64.
-pub fn tensor_around(name: &str, len: usize, centre: f64, bound: f64, base: u64) -> Vec<f32> {
+pub fn named_tensor_around(name: &str, len: usize, centre: f64, bound: f64, base: u64) -> Vec<f32> {
     let seed = named_seed(name, base);
     (0..len as u64)
         .map(|i| (centre + (2.0 * uniform(seed, i) - 1.0) * bound) as f32)

@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// The largest safetensors header that is read, in bytes. B7's takes 0.1 MB.
 const HEADER_LIMIT: u64 = 64 << 20;
 
-/// A row-major array. In files of PyTorch: convolutions [C_out,C_in,kh,kw]; in astray: [kh,kw,C_in,C_out].
+/// A row-major array. In files of PyTorch: convolutions `[C_out,C_in,kh,kw]`; in astray: `[kh,kw,C_in,C_out]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     pub shape: Vec<usize>,

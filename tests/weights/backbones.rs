@@ -328,7 +328,8 @@ fn folding_keeps_the_function() {
     let b0 = Backbone::by_name("efficientnet-b0").unwrap();
     let mut stem = BackboneWeights::seeded(&b0, 0, 1).unwrap().stem;
     let vary = |array: &mut Array, centre: f64, name: &str| {
-        array.data = astray::nn::random::tensor_around(name, array.data.len(), centre, 0.5, 0);
+        array.data =
+            astray::nn::random::named_tensor_around(name, array.data.len(), centre, 0.5, 0);
     };
     vary(&mut stem.bn.weight, 1.0, "weight");
     vary(&mut stem.bn.bias, 0.0, "bias");
@@ -336,7 +337,7 @@ fn folding_keeps_the_function() {
     vary(&mut stem.bn.variance, 1.0, "variance");
     let folded = stem.fold(1e-3);
     // One output pixel is a dot product over the 27 inputs.
-    let x = astray::nn::random::tensor("x", 27, 1.0, 0);
+    let x = astray::nn::random::named_tensor("x", 27, 1.0, 0);
     let dot = |weight: &Array, o: usize| -> f64 {
         let terms = x.iter().enumerate();
         terms

@@ -22,9 +22,9 @@ fn hash_is_splitmix64() {
 #[test]
 fn tensors_are_those_of_the_pytorch_reference() {
     let stored = Weights::read(reference("operators.safetensors")).unwrap();
-    let made = random::tensor("generator.check", 8, 1.0, 0xA57A);
+    let made = random::named_tensor("generator.check", 8, 1.0, 0xA57A);
     assert_eq!(stored.tensors["generator.check"].data, made);
-    let around = random::tensor_around("generator.check", 8, 2.0, 0.5, 0xA57A);
+    let around = random::named_tensor_around("generator.check", 8, 2.0, 0.5, 0xA57A);
     for (around, made) in around.iter().zip(&made) {
         assert!((around - (2.0 + 0.5 * made)).abs() < 1e-6);
     }

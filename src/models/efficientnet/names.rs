@@ -8,7 +8,7 @@ use super::table::{Backbone, Block, Kind};
 use crate::nn::weights::{Array, Weights};
 use crate::{Error, Result};
 
-/// Who named the tensors. All of them store convolutions as [C_out,C_in,kh,kw].
+/// Who named the tensors. All of them store convolutions as `[C_out,C_in,kh,kw]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scheme {
     /// lukemelas' efficientnet_pytorch: `_blocks.3._expand_conv.weight`.
@@ -225,7 +225,7 @@ fn keras(layer: Layer) -> (String, String) {
     }
 }
 
-/// The shape of a slot in the file: [C_out,C_in,kh,kw], depthwise [C,1,kh,kw].
+/// The shape of a slot in the file: `[C_out,C_in,kh,kw]`, depthwise `[C,1,kh,kw]`.
 fn stored_shape(slot: &Slot) -> Vec<usize> {
     match (slot.role, &slot.shape[..]) {
         (Role::Weight, &[kh, kw, inputs, outputs]) => vec![outputs, inputs, kh, kw],

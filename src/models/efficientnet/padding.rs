@@ -66,7 +66,7 @@ impl std::str::FromStr for Padding {
     }
 }
 
-/// The k×k convolution of the stem or of a block: sizes in pixels [height, width], padding (before, after)
+/// The k×k convolution of the stem or of a block: sizes in pixels `[height, width]`, padding (before, after)
 /// along height and width.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spatial {
@@ -134,7 +134,7 @@ impl Backbone {
         Ok(spatial)
     }
 
-    /// [height, width] of the features after block `tap`, for an image of that size in pixels.
+    /// `[height, width]` of the features after block `tap`, for an image of that size in pixels.
     pub fn feature_size(
         &self,
         tap: usize,

@@ -6,7 +6,7 @@ use crate::Result;
 use crate::nn::random;
 use crate::nn::weights::Array;
 
-/// Frozen batch normalisation; each array is [C].
+/// Frozen batch normalisation; each array is `[C]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BatchNorm {
     pub weight: Array,
@@ -15,21 +15,21 @@ pub struct BatchNorm {
     pub variance: Array,
 }
 
-/// A convolution without bias, [kh,kw,C_in,C_out] or depthwise [kh,kw,C], and its batch normalisation.
+/// A convolution without bias, `[kh,kw,C_in,C_out]` or depthwise `[kh,kw,C]`, and its batch normalisation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConvBn {
     pub weight: Array,
     pub bn: BatchNorm,
 }
 
-/// One convolution that computes what [`ConvBn`] does: weight in the same layout, bias [C_out].
+/// One convolution that computes what [`ConvBn`] does: weight in the same layout, bias `[C_out]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Folded {
     pub weight: Array,
     pub bias: Array,
 }
 
-/// Squeeze-and-excite: weights of 1×1 convolutions [C_in,C_out], biases [C_out].
+/// Squeeze-and-excite: weights of 1×1 convolutions `[C_in,C_out]`, biases `[C_out]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SqueezeExcite {
     pub reduce_weight: Array,
@@ -128,7 +128,7 @@ impl BackboneWeights {
             let len = slot.shape.iter().product();
             Ok(Array {
                 shape: slot.shape.clone(),
-                data: random::tensor(&name, len, bound, seed),
+                data: random::named_tensor(&name, len, bound, seed),
             })
         };
         let mut weights = Self::from_fn(backbone, tap, &mut fill)?;
