@@ -1,6 +1,30 @@
-//! astray finds defective parts after seeing only good ones.
+//! astray finds defective parts after seeing only good ones: "Asymmetric Student-Teacher Networks
+//! for Industrial Anomaly Detection" (Rudolph, Wehrbein, Rosenhahn, Wandt; WACV 2023) on a tensor
+//! engine of its own.
 //!
-//! Modules in layer order: each imports only from those above it.
+//! # The map, in layer order: a room imports only from those above it
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | [`error`] | the one error type; usage errors end with status 2, failed work with 1 |
+//! | [`gpu`] | the only place that says `wgpu`: adapters, memory pool, pipelines, launches |
+//! | [`cpu`] | the native twin of every shader, under the same file name |
+//! | [`tensor`] | shape, device, tensor: contiguous f32, N,H,W,C |
+//! | [`tape`] | a closure tape: the gradient stands beside the forward call |
+//! | [`ops`] | operators: shape check, run on the tensor's device, gradient, cost |
+//! | [`nn`] | layers, Adam, weight files, random numbers |
+//! | [`models`] | EfficientNet, RealNVP (teacher), student |
+//! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
+//! | [`evaluate`] | AUROC, AUPRO, thresholds, heat maps, the report page |
+//! | [`detector`] | configuration, features, training, scores, the model file |
+//! | [`selftest`] | every operator against plain f64 loops; gradients against differences |
+//! | [`cli`] | arguments, one file per command |
+//!
+//! `tests/tidy.rs` holds the rules: namesakes of every shader, `wgpu` in one room, no upward
+//! import, no long file, parameter blocks equal in WGSL and Rust.
+
+// Shapes are written [N,H,W,C]; rustdoc takes some of them for links.
+#![allow(rustdoc::broken_intra_doc_links)]
 
 pub mod cli;
 pub mod cpu;
@@ -12,7 +36,6 @@ pub mod gpu;
 pub mod models;
 pub mod nn;
 pub mod ops;
-pub mod profile;
 pub mod selftest;
 pub mod tape;
 pub mod tensor;

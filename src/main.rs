@@ -1,1 +1,11 @@
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match astray::cli::run() {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}

@@ -1,1 +1,341 @@
-//! tensor
+//! Shape, device and tensor: contiguous f32 in N,H,W,C order.
+
+use crate::cpu;
+use crate::gpu::{self, Buffer, Gpu};
+use crate::{Error, Result};
+use std::sync::Arc;
+
+/// Up to four dimensions, outermost first. Activations are [N,H,W,C], convolution weights
+/// [kh,kw,C_in,C_out], vectors [C].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shape {
+    dims: [usize; 4],
+    rank: usize,
+}
+
+impl Shape {
+    /// `dims` holds at most four dimensions.
+    pub fn new(dims: &[usize]) -> Self {
+        assert!(
+            dims.len() <= 4,
+            "a shape has at most four dimensions: {dims:?}"
+        );
+        let mut all = [1; 4];
+        all[..dims.len()].copy_from_slice(dims);
+        Self {
+            dims: all,
+            rank: dims.len(),
+        }
+    }
+
+    pub fn dims(&self) -> &[usize] {
+        &self.dims[..self.rank]
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.dims.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// N,H,W,C of a four-dimensional shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] in the name of the operator `op` where the rank is not four.
+    pub fn nhwc(&self, op: &'static str) -> Result<[usize; 4]> {
+        if self.rank != 4 {
+            return Err(Error::shape(op, "a tensor [N,H,W,C]", self.to_string()));
+        }
+        Ok(self.dims)
+    }
+
+    /// The innermost dimension.
+    pub fn channels(&self) -> usize {
+        self.dims().last().copied().unwrap_or(1)
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}", self.dims())
+    }
+}
+
+impl std::fmt::Debug for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl<const R: usize> From<[usize; R]> for Shape {
+    fn from(dims: [usize; R]) -> Self {
+        Self::new(&dims)
+    }
+}
+
+/// Where tensors live and operators run.
+#[derive(Clone, Debug)]
+pub enum Device {
+    Cpu,
+    Gpu(Arc<Gpu>),
+}
+
+impl Device {
+    /// Opens the GPU with this index in [`gpu::adapters`].
+    ///
+    /// # Errors
+    /// [`Error::Device`] when there is no such adapter.
+    pub fn gpu(index: usize) -> Result<Self> {
+        gpu::open(index, false).map(Self::Gpu)
+    }
+
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Gpu(gpu) => gpu.name(),
+        }
+    }
+
+    /// Waits until everything recorded has run; a no-op on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device was lost.
+    pub fn wait(&self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Gpu(gpu) => gpu.wait(),
+        }
+    }
+
+    fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Cpu, Self::Cpu) => true,
+            (Self::Gpu(a), Self::Gpu(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+#[derive(Clone)]
+enum Storage {
+    Host(Arc<Vec<f32>>),
+    Gpu(Arc<Buffer>),
+}
+
+/// An immutable array on a device; clones share their memory.
+#[derive(Clone)]
+pub struct Tensor {
+    shape: Shape,
+    device: Device,
+    storage: Storage,
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tensor({} on {})", self.shape, self.device.name())
+    }
+}
+
+impl Tensor {
+    /// Takes host data to a device.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the lengths differ, [`Error::OutOfMemory`].
+    pub fn new(device: &Device, shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        let shape = shape.into();
+        if data.len() != shape.len() {
+            let found = format!("{} elements", data.len());
+            return Err(Error::shape(
+                "tensor",
+                format!("{} elements for {shape}", shape.len()),
+                found,
+            ));
+        }
+        Ok(match device {
+            Device::Cpu => Self::host_tensor(shape, data),
+            Device::Gpu(gpu) => Self::gpu_tensor(gpu, shape, gpu.upload(&data)?),
+        })
+    }
+
+    /// A tensor whose elements are all `value`.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn full(device: &Device, shape: impl Into<Shape>, value: f32) -> Result<Self> {
+        let shape = shape.into();
+        Self::new(device, shape, vec![value; shape.len()])
+    }
+
+    /// Wraps what a CPU operator computed.
+    pub fn host_tensor(shape: impl Into<Shape>, data: Vec<f32>) -> Self {
+        let shape = shape.into();
+        debug_assert_eq!(shape.len(), data.len());
+        Self {
+            shape,
+            device: Device::Cpu,
+            storage: Storage::Host(Arc::new(data)),
+        }
+    }
+
+    /// Wraps what a GPU operator computed.
+    pub fn gpu_tensor(gpu: &Arc<Gpu>, shape: impl Into<Shape>, buffer: Buffer) -> Self {
+        let shape = shape.into();
+        debug_assert_eq!(shape.len(), buffer.len());
+        Self {
+            shape,
+            device: Device::Gpu(gpu.clone()),
+            storage: Storage::Gpu(Arc::new(buffer)),
+        }
+    }
+
+    pub fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The elements of a tensor on the CPU. Operators call it after [`same_device`].
+    pub(crate) fn host(&self) -> &[f32] {
+        match &self.storage {
+            Storage::Host(data) => data,
+            Storage::Gpu(_) => unreachable!("a CPU operator was handed a GPU tensor"),
+        }
+    }
+
+    /// The memory of a tensor on a GPU. Operators call it after [`same_device`].
+    pub(crate) fn buffer(&self) -> &Buffer {
+        match &self.storage {
+            Storage::Gpu(buffer) => buffer,
+            Storage::Host(_) => unreachable!("a GPU operator was handed a CPU tensor"),
+        }
+    }
+
+    /// The elements to change in place; memory that others share is copied first.
+    pub(crate) fn host_mut(&mut self) -> &mut Vec<f32> {
+        match &mut self.storage {
+            Storage::Host(data) => Arc::make_mut(data),
+            Storage::Gpu(_) => unreachable!("a CPU operator was handed a GPU tensor"),
+        }
+    }
+
+    /// Makes sure that a launch that writes to this tensor's buffer changes no other tensor.
+    pub(crate) fn unshare(&mut self) -> Result<()> {
+        if let (Storage::Gpu(shared), Device::Gpu(gpu)) = (&mut self.storage, &self.device)
+            && Arc::get_mut(shared).is_none()
+        {
+            let own = gpu.alloc(shared.len())?;
+            gpu.copy(shared, &own);
+            *shared = Arc::new(own);
+        }
+        Ok(())
+    }
+
+    /// Copies the elements to the host, waiting for the device.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device was lost.
+    pub fn to_vec(&self) -> Result<Vec<f32>> {
+        match (&self.storage, &self.device) {
+            (Storage::Host(data), _) => Ok(data.to_vec()),
+            (Storage::Gpu(buffer), Device::Gpu(gpu)) => gpu.read(buffer),
+            (Storage::Gpu(_), Device::Cpu) => unreachable!("storage follows the device"),
+        }
+    }
+
+    /// The one element of a scalar.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when there is more than one.
+    pub fn item(&self) -> Result<f32> {
+        match self.to_vec()?[..] {
+            [value] => Ok(value),
+            _ => Err(Error::shape("item", "one element", self.shape.to_string())),
+        }
+    }
+
+    /// The same elements on another device.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`] and [`Tensor::to_vec`].
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        if self.device.same(device) {
+            return Ok(self.clone());
+        }
+        Self::new(device, self.shape, self.to_vec()?)
+    }
+
+    /// The same memory seen with another shape.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when the number of elements differs.
+    pub fn reshape(&self, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
+        if shape.len() != self.shape.len() {
+            return Err(Error::shape(
+                "reshape",
+                format!("{} elements", self.shape.len()),
+                shape.to_string(),
+            ));
+        }
+        Ok(Self {
+            shape,
+            ..self.clone()
+        })
+    }
+
+    /// Elementwise sum. The tape needs it to sum gradients, so it stands here, below the tape.
+    pub(crate) fn plus(&self, other: &Self) -> Result<Self> {
+        if self.shape != other.shape {
+            return Err(Error::shape(
+                "add",
+                format!("a second operand {}", self.shape),
+                other.shape.to_string(),
+            ));
+        }
+        match same_device("add", &[self, other])? {
+            Device::Cpu => Ok(Self::host_tensor(
+                self.shape,
+                cpu::add::add(self.host(), other.host()),
+            )),
+            Device::Gpu(gpu) => {
+                let sum = gpu.alloc(self.shape.len())?;
+                let params = cpu::add::Params {
+                    count: self.shape.len() as u32,
+                };
+                let pass = gpu.pass("add", include_str!("../shaders/add.wgsl"));
+                let pass = pass.read(self.buffer()).read(other.buffer()).write(&sum);
+                pass.params(&params).run(self.shape.len())?;
+                Ok(Self::gpu_tensor(gpu, self.shape, sum))
+            }
+        }
+    }
+
+    /// Tells tensors apart: equal for clones of one tensor.
+    pub(crate) fn identity(&self) -> usize {
+        match &self.storage {
+            Storage::Host(data) => Arc::as_ptr(data) as usize,
+            Storage::Gpu(buffer) => Arc::as_ptr(buffer) as usize,
+        }
+    }
+}
+
+/// The device that all operands of `op` share.
+///
+/// # Errors
+/// [`Error::Shape`] when they do not.
+pub(crate) fn same_device<'a>(op: &'static str, tensors: &[&'a Tensor]) -> Result<&'a Device> {
+    let first = tensors[0].device();
+    match tensors.iter().find(|t| !t.device().same(first)) {
+        Some(odd) => Err(Error::shape(
+            op,
+            format!("all operands on {}", first.name()),
+            format!("one on {}", odd.device().name()),
+        )),
+        None => Ok(first),
+    }
+}

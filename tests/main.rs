@@ -1,3 +1,13 @@
 //! One test binary for everything.
 
+mod config;
+mod data;
+mod evaluate;
+mod namings;
+mod operators;
+mod properties;
+mod pytorch;
+mod report;
+mod shaders;
+mod tidy;
 mod weights;

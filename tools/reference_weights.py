@@ -1,90 +1,61 @@
-"""Writes the small .pth files of tests/reference/weights: python tools/reference_weights.py
+"""Makes the PyTorch checkpoints of tests/reference/weights: python tools/reference_weights.py
 
-Tensor values are told by their names and shapes, so that the test can state them:
-element i (row-major) of a float tensor is i / 4, exact in f16 and bf16.
+The values follow one rule, element i of a tensor is start + i / 8, so that every value is exact in
+half precision and the Rust test needs no second file to compare with.
 """
 
-import argparse
-import collections
-import os
-import pathlib
-import pickle
-import zipfile
+from argparse import Namespace
+from collections import OrderedDict
+from pathlib import Path
 
 import torch
+from torch import nn
 
-FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "reference" / "weights"
+FOLDER = Path(__file__).parents[1] / "tests/reference/weights"
 
 
-def quarters(*shape):
+def ramp(start, *shape):
     count = torch.Size(shape).numel()
-    return (torch.arange(count, dtype=torch.float32) / 4).reshape(shape)
+    return (start + torch.arange(count) / 8).reshape(shape)
 
 
-def tensors():
-    """Every way in which a state dict holds a tensor."""
-    shared = quarters(12)
-    return collections.OrderedDict(
-        plain=quarters(2, 3),
-        half=quarters(5).half(),
-        bfloat=quarters(5).bfloat16(),
-        double=quarters(3).double(),
-        # Strides (1, 4): the transpose of a [3, 4] array.
-        transposed=quarters(3, 4).t(),
-        # Two views of one storage, one with an offset.
-        head=shared[:4],
-        tail=shared[4:].reshape(2, 4),
-        parameter=torch.nn.Parameter(quarters(2, 2)),
-        scalar=torch.tensor(0.25),
+def plain():
+    """What a module's state_dict() gives: OrderedDict with _metadata, and an integer counter."""
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3))
+    state = model.state_dict()
+    for i, value in enumerate(state.values()):
+        if value.is_floating_point():
+            value.copy_(ramp(i, *value.shape))
+    return state
+
+
+def nested():
+    """A training checkpoint whose tensors are views, parameters and of every float type."""
+    table = ramp(0, 4, 3)
+    state = OrderedDict(
+        transposed=table.t(),
+        row=table[2],  # shares the storage, starts at element 6
+        half=ramp(1, 2, 2).half(),
+        bfloat16=ramp(2, 3).bfloat16(),
+        double=ramp(3, 3).double(),
+        parameter=nn.Parameter(ramp(4, 2)),
+        scalar=torch.tensor(5.5),
         empty=torch.zeros(0, 3),
-        num_batches_tracked=torch.tensor(7),
     )
+    return {"epoch": 300, "loss": 0.25, "names": ["a", "b"], "done": True, "state_dict": state}
 
 
-class Call:
-    """Pickles as the call of a function, as a hostile file would."""
-
-    def __init__(self, function, *arguments):
-        self.call = (function, arguments)
-
-    def __reduce__(self):
-        return self.call
-
-
-def write_hostile(path):
-    """A zip with a pickle that would make a folder if anything executed it."""
-    content = {"weight": Call(os.mkdir, "must_not_exist")}
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("hostile/data.pkl", pickle.dumps(content, protocol=2))
-
-
-def write_beyond(path):
-    """A tensor whose strides reach beyond its storage, as torch itself would never save it."""
-    whole = path.with_suffix(".whole")
-    torch.save({"weight": torch.zeros(4)}, whole)
-    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(path, "w") as archive:
-        for name in source.namelist():
-            content = source.read(name)
-            if name.endswith("data.pkl"):
-                # Shape (4,) becomes (200,): K\x04\x85 is "integer 4, tuple of one".
-                content = content.replace(b"K\x04\x85", b"K\xc8\x85")
-            archive.writestr(name, content)
-    whole.unlink()
-
-
-def main():
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    torch.save(tensors(), FOLDER / "state_dict.pth")
-    torch.save(tensors(), FOLDER / "legacy.pth", _use_new_zipfile_serialization=False)
-    nested = collections.OrderedDict(("module." + name, value) for name, value in list(tensors().items())[:2])
-    checkpoint = {"epoch": 3, "state_dict": nested, "args": argparse.Namespace(lr=2e-4), "best": 0.5}
-    torch.save(checkpoint, FOLDER / "checkpoint.pth")
-    torch.save(torch.nn.Linear(1, 1), FOLDER / "whole_model.pth")
-    write_hostile(FOLDER / "hostile.pth")
-    write_beyond(FOLDER / "beyond.pth")
-    for path in sorted(FOLDER.glob("*.pth")):
-        print(f"{path.name}: {path.stat().st_size} bytes")
+def from_data_parallel():
+    """A checkpoint with an object of another class beside the state dict, names as DataParallel has them."""
+    state = OrderedDict(("module." + name, value) for name, value in plain().items())
+    return {"model": state, "args": Namespace(lr=2e-4)}
 
 
 if __name__ == "__main__":
-    main()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    torch.save(plain(), FOLDER / "plain.pth")
+    torch.save(nested(), FOLDER / "nested.pth")
+    # The format before PyTorch 1.6, in which the weights of 2019 and 2020 were published.
+    torch.save(nested(), FOLDER / "legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save(plain(), FOLDER / "legacy_plain.pth", _use_new_zipfile_serialization=False)
+    torch.save(from_data_parallel(), FOLDER / "data_parallel.pth")

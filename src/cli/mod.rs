@@ -1,1 +1,84 @@
-//! cli
+//! The command line: each command is a file with `run(&args) -> Result<exit status>`.
+
+pub mod args;
+mod calibrate;
+mod demo;
+pub mod device;
+mod devices;
+pub mod draw;
+mod evaluate;
+mod job;
+mod predict;
+mod selftest;
+mod train;
+
+use crate::detector::Detector;
+use crate::nn::weights::Weights;
+use crate::{Error, Result};
+use args::{Cli, Command};
+use clap::Parser;
+use serde::Serialize;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use tracing_subscriber::EnvFilter;
+
+/// Parses the arguments of this process and runs the command. Wrong arguments and `--help` end the
+/// process here (status 2 and 0).
+///
+/// # Errors
+/// Those of the command; [`Error::exit_code`] says with what status to end.
+pub fn run() -> Result<u8> {
+    let command = Cli::parse().command;
+    log_to_stderr();
+    match command {
+        Command::Devices(args) => devices::run(&args),
+        Command::Selftest(args) => selftest::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Calibrate(args) => calibrate::run(&args),
+    }
+}
+
+/// `RUST_LOG` says what is logged; our warnings and others' errors where it is not set.
+fn log_to_stderr() {
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
+        _ => EnvFilter::new("error,astray=warn"),
+    };
+    let logger = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // Fails only where a logger is there already: then that one serves.
+    let _ = logger.try_init();
+}
+
+/// Writes lines to standard output. A reader that has read enough (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Error::failed(format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value).map_err(|e| Error::failed(format!("JSON: {e}")))
+}
+
+/// `--weights` beside a model, which holds its backbone: they must be those it was trained with.
+fn check_weights(detector: &Detector, weights: Option<&Path>) -> Result<()> {
+    let Some(path) = weights else { return Ok(()) };
+    let found = Weights::read(path)?.sha256;
+    if found == detector.extractor.origin() {
+        return Ok(());
+    }
+    let message = format!(
+        "sha256 {found}, but the model was trained with {}",
+        detector.extractor.origin()
+    );
+    Err(Error::file(path, message))
+}

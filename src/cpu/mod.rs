@@ -1,1 +1,24 @@
-//! cpu
+//! The native twin of each shader, under the same file name. Twins work on slices and share their
+//! parameter block with the shader; they know nothing of tensors.
+
+pub mod activation;
+pub mod adam;
+pub mod add;
+pub mod batch_norm;
+pub mod concat;
+pub mod conv2d;
+pub mod coupling;
+pub mod depthwise;
+pub mod distance;
+pub mod likelihood;
+mod matmul;
+pub mod mean;
+pub mod permute;
+pub mod resize;
+pub mod scale;
+mod simd;
+pub mod split;
+pub mod sum;
+pub mod unshuffle;
+
+pub use simd::vectorised;

@@ -1,1 +1,19 @@
-//! data
+//! Files to numbers, on the CPU: pictures, depth maps, masks, folders and the feature cache.
+//!
+//! Everything here works on plain vectors and knows nothing of tensors or devices.
+
+pub mod cache;
+pub mod dataset;
+pub mod depth;
+pub mod depth_map;
+pub mod image;
+pub mod mask;
+pub mod resize;
+
+pub use cache::{Cache, Key};
+pub use dataset::{Dataset, Label, Layout, Sample, categories, list_images};
+pub use depth::{Background, Depth, DepthMask, DepthOptions, preprocess};
+pub use depth_map::DepthMap;
+pub use image::{Pixels, Rgb};
+pub use mask::Mask;
+pub use resize::{Placement, Resize};

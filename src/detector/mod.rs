@@ -1,1 +1,12 @@
-//! detector
+//! The detector: features, teacher, student, score, threshold; trained, saved, loaded.
+
+pub mod config;
+mod features;
+mod model;
+mod score;
+mod train;
+
+pub use features::{Extractor, Features};
+pub use model::{Detector, StudentNet};
+pub use score::Scored;
+pub use train::{Losses, Progress, train};

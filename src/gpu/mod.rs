@@ -1,1 +1,117 @@
-//! gpu
+//! The only room that says `wgpu`: adapters, memory, pipelines, launches.
+//!
+//! Commands are recorded into one encoder and one compute pass, submitted on read-back, before an
+//! upload, or when [`MAX_RECORDED`] launches have piled up.
+
+mod adapter;
+mod buffer;
+mod pass;
+mod pipeline;
+
+pub use adapter::{AdapterReport, adapters, open};
+pub use buffer::Buffer;
+pub use pass::Pass;
+pub use pipeline::source;
+
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+/// Launches recorded before they are handed to the driver.
+const MAX_RECORDED: usize = 256;
+
+/// An opened GPU. Cheap to share: always behind an `Arc`.
+pub struct Gpu {
+    name: String,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    immediates: bool,
+    poison: bool,
+    lost: Arc<AtomicBool>,
+    pipelines: Mutex<HashMap<pipeline::Key, Arc<pipeline::Pipeline>>>,
+    recorder: Mutex<Recorder>,
+    pool: Mutex<buffer::Pool>,
+    allocated: AtomicU64,
+    peak: AtomicU64,
+}
+
+#[derive(Default)]
+struct Recorder {
+    encoder: Option<wgpu::CommandEncoder>,
+    pass: Option<wgpu::ComputePass<'static>>,
+    launches: usize,
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({})", self.name)
+    }
+}
+
+impl Gpu {
+    /// The adapter's name, as the driver reports it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The most bytes that were allocated at one time.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// The most elements one storage binding can hold.
+    pub fn max_elements(&self) -> usize {
+        let limits = self.device.limits();
+        (limits
+            .max_storage_buffer_binding_size
+            .min(limits.max_buffer_size)
+            / 4) as usize
+    }
+
+    /// Hands everything recorded so far to the driver.
+    pub fn submit(&self) {
+        let mut recorder = lock(&self.recorder);
+        self.submit_recorded(&mut recorder);
+    }
+
+    fn submit_recorded(&self, recorder: &mut Recorder) {
+        recorder.pass = None; // ends the pass
+        recorder.launches = 0;
+        if let Some(encoder) = recorder.encoder.take() {
+            self.queue.submit([encoder.finish()]);
+        }
+    }
+
+    /// Waits until everything submitted has run.
+    ///
+    /// # Errors
+    /// [`Error::Device`] when the device was lost.
+    pub fn wait(&self) -> Result<()> {
+        self.submit();
+        self.device
+            .poll(wgpu::PollType::wait_indefinitely())
+            .map_err(|e| self.error(e.to_string()))?;
+        self.check_lost()
+    }
+
+    fn check_lost(&self) -> Result<()> {
+        if self.lost.load(Ordering::Relaxed) {
+            return Err(self.error("was lost (driver reset, removed, or out of memory)".into()));
+        }
+        Ok(())
+    }
+
+    fn error(&self, message: String) -> Error {
+        Error::Device {
+            device: self.name.clone(),
+            message,
+        }
+    }
+}
+
+/// A poisoned lock means that another thread panicked; the data behind it is still whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

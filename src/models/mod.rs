@@ -1,4 +1,7 @@
-//! models
+//! The networks: extractor, teacher, student.
 
 pub mod efficientnet;
 pub mod permutation;
+pub mod positional;
+pub mod real_nvp;
+pub mod student;

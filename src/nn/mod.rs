@@ -1,5 +1,7 @@
-//! nn
+//! Parameters, layers, the optimiser, weight files.
 
+pub mod layers;
+pub mod optimiser;
 mod pickle;
 mod pth;
 pub mod random;

@@ -18,7 +18,7 @@ pub enum Value {
     Plain,
     Int(i64),
     Text(Rc<str>),
-    /// A class or function, "module name".
+    /// A class or function, "module name"; never called.
     Global(Rc<str>),
     /// Index into [`Pickle::sequences`]: a tuple or a list.
     Sequence(usize),
@@ -188,10 +188,10 @@ impl Machine<'_> {
         let Value::Global(name) = callee else {
             return Ok(Value::Object("an object".into()));
         };
-        let Value::Sequence(arguments) = arguments else {
-            return Err(format!("{name} is called with something else than a tuple"));
+        let arguments = match arguments {
+            Value::Sequence(index) => self.made.sequences[index].clone(),
+            _ => Vec::new(),
         };
-        let arguments = self.made.sequences[arguments].clone();
         match &*name {
             "collections OrderedDict" | "collections defaultdict" => {
                 self.made.dicts.push(Vec::new());
@@ -206,7 +206,7 @@ impl Machine<'_> {
                 .into_iter()
                 .next()
                 .ok_or(format!("{name} without an argument")),
-            _ => Ok(Value::Object(name)),
+            _ => Ok(Value::Object(name.replace(' ', ".").into())),
         }
     }
 

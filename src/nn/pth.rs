@@ -2,14 +2,14 @@
 //! weights of 2019 and 2020 were published. Source: `torch/serialization.py`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Cursor, Read};
 use std::rc::Rc;
 
+use safetensors::Dtype;
 use zip::ZipArchive;
 
 use super::pickle::{self, Pickle, Storage, Value, View};
-use super::weights::{Array, decode, gather};
+use super::weights::{Array, Float};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -22,19 +22,17 @@ const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x
 const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// Whether a file that begins so is one of PyTorch's.
-pub fn recognises(first: &[u8]) -> bool {
-    first.starts_with(ZIP_MAGIC) || first.starts_with(LEGACY_MAGIC)
+pub(super) fn recognises(head: &[u8]) -> bool {
+    head.starts_with(ZIP_MAGIC) || head.starts_with(LEGACY_MAGIC)
 }
 
-/// The floating-point tensors of a state dict, f32, row-major. `module.` (of DataParallel) is cut off.
-pub fn read(file: &mut File) -> Result<BTreeMap<String, Array>> {
-    let mut first = [0; 4];
-    file.read_exact(&mut first).map_err(text)?;
-    file.rewind().map_err(text)?;
-    let tensors = if first == ZIP_MAGIC {
-        read_zip(file)?
+/// The floating-point tensors of a state dict (alone, or under `state_dict`, `model_state_dict` or
+/// `model`), f32, row-major. `module.` (of DataParallel) is cut off.
+pub(super) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
+    let tensors = if bytes.starts_with(ZIP_MAGIC) {
+        read_zip(bytes)?
     } else {
-        read_legacy(file)?
+        read_legacy(bytes)?
     };
     let wrapped = tensors.keys().all(|name| name.starts_with("module."));
     let rename = |name: String| match name.strip_prefix("module.") {
@@ -47,9 +45,10 @@ pub fn read(file: &mut File) -> Result<BTreeMap<String, Array>> {
         .collect())
 }
 
-fn read_zip(file: &mut File) -> Result<BTreeMap<String, Array>> {
-    let damaged = |error| format!("the zip archive of this .pth is damaged or cut short: {error}");
-    let mut archive = ZipArchive::new(file).map_err(damaged)?;
+fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
+        format!("the zip archive is cut short or damaged ({error}); copy or download it again")
+    })?;
     let name = archive
         .file_names()
         .flatten()
@@ -90,13 +89,10 @@ fn read_zip(file: &mut File) -> Result<BTreeMap<String, Array>> {
 
 /// Five pickles (magic number, version, system, object, storage keys), then for each key the number of
 /// elements (i64) and the elements.
-fn read_legacy(file: &mut File) -> Result<BTreeMap<String, Array>> {
-    let mut head = Vec::new();
-    let read = file.by_ref().take(PICKLE_LIMIT).read_to_end(&mut head);
-    read.map_err(text)?;
+fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
     let mut at = 0;
     let mut next = || -> Result<(Pickle, Value)> {
-        let (pickle, root, length) = parse(&head[at..])?;
+        let (pickle, root, length) = parse(&bytes[at..])?;
         at += length;
         Ok((pickle, root))
     };
@@ -114,31 +110,29 @@ fn read_legacy(file: &mut File) -> Result<BTreeMap<String, Array>> {
         .iter()
         .map(|storage| Ok((&*storage.key, bytes_of(storage)?)))
         .collect::<Result<_>>()?;
-    let mut places: BTreeMap<Rc<str>, u64> = BTreeMap::new();
-    let mut place = at as u64;
+    let mut places: BTreeMap<Rc<str>, &[u8]> = BTreeMap::new();
+    let mut rest = &bytes[at..];
     for key in keys {
         let Value::Text(key) = key else {
             return Err("a storage of this .pth has no name".into());
         };
         let size = sizes.get(&*key).copied();
         let size = size.ok_or(format!("storage {key} of this .pth belongs to no tensor"))?;
-        places.insert(key, place + 8);
-        place += 8 + size as u64;
-    }
-    let length = file.metadata().map_err(text)?.len();
-    if length < place {
-        return Err(format!(
-            "the file is cut short: {length} bytes, but its tensors need {place}"
-        ));
+        let Some((stored, after)) = rest.split_at_checked(8 + size) else {
+            return Err(format!(
+                "the file is cut short or damaged: storage {key} needs {size} bytes; copy or download it again"
+            ));
+        };
+        places.insert(key, &stored[8..]);
+        rest = after;
     }
     let mut storages = |storage: &Storage| {
         let key = &storage.key;
-        let place = places.get(key).ok_or(format!("storage {key} is missing"))?;
-        file.seek(SeekFrom::Start(*place)).map_err(text)?;
-        let size = bytes_of(storage)?;
-        let mut bytes = vec![0; size];
-        file.read_exact(&mut bytes).map_err(text)?;
-        Ok(bytes)
+        let found = places
+            .get(key)
+            .filter(|found| Ok(found.len()) == bytes_of(storage));
+        let found = found.ok_or(format!("storage {key} of this .pth is missing"))?;
+        Ok(found.to_vec())
     };
     materialise(views, &mut storages)
 }
@@ -153,9 +147,9 @@ fn state_dict<'a>(pickle: &'a Pickle, root: &Value) -> Result<Vec<(&'a str, &'a 
     let entries = |value: &Value| match value {
         Value::Dict(index) => Ok(&pickle.dicts[*index]),
         Value::Object(class) => Err(format!(
-            "this .pth holds a Python object ({class}); {ADVICE}"
+            "this .pth holds a Python object (`{class}`), which is not run; {ADVICE}"
         )),
-        _ => Err(format!("this .pth holds no state dict; {ADVICE}")),
+        _ => Err(format!("expected a dict of tensors; {ADVICE}")),
     };
     let mut dict = entries(root)?;
     for key in ["state_dict", "model_state_dict", "model"] {
@@ -202,11 +196,11 @@ fn materialise(
         let Some(storage) = largest.max_by_key(|storage| storage.elements) else {
             continue;
         };
-        let Some(values) = decode(storage.dtype, &read(storage)?)? else {
+        let Some(values) = decode(storage.dtype, &read(storage)?) else {
             continue;
         };
         for (name, view) in views {
-            let data = gather(&values, view.offset, &view.shape, &view.strides);
+            let data = gather(&values, view);
             let shape = view.shape.clone();
             tensors.insert(name.to_string(), Array { shape, data });
         }
@@ -217,9 +211,9 @@ fn materialise(
 /// The number of elements of a view that lies within its storage.
 fn checked_count(name: &str, view: &View) -> Result<usize> {
     let elements = view.storage.elements;
-    let outside = || format!("tensor {name} reaches beyond its storage of {elements} elements");
+    let outside = || format!("tensor `{name}` reaches beyond its storage of {elements} elements");
     if view.shape.len() != view.strides.len() {
-        return Err(format!("tensor {name}: shape and strides do not agree"));
+        return Err(format!("tensor `{name}`: shape and strides do not agree"));
     }
     let mut count = view.shape.iter().copied();
     let count = count.try_fold(1, usize::checked_mul).ok_or_else(outside)?;
@@ -243,6 +237,35 @@ fn bytes_of(storage: &Storage) -> Result<usize> {
     bytes.ok_or(format!("storage {} is absurdly large", storage.key))
 }
 
-fn text(error: std::io::Error) -> String {
-    error.to_string()
+/// Little-endian numbers as f32; None for integers, which hold no weights.
+fn decode(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let float = match dtype {
+        Dtype::F32 => Float::F32,
+        Dtype::F64 => Float::F64,
+        Dtype::F16 => Float::F16,
+        Dtype::BF16 => Float::Bf16,
+        _ => return None,
+    };
+    Some(float.decode(bytes))
+}
+
+/// The elements of a strided view, row-major. Every index must lie within `source`.
+fn gather(source: &[f32], view: &View) -> Vec<f32> {
+    let count: usize = view.shape.iter().product();
+    let mut data = Vec::with_capacity(count);
+    let mut index = vec![0; view.shape.len()];
+    let mut at = view.offset;
+    while data.len() < count {
+        data.push(source[at]);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            at += view.strides[axis];
+            if index[axis] < view.shape[axis] {
+                break;
+            }
+            at -= view.strides[axis] * view.shape[axis];
+            index[axis] = 0;
+        }
+    }
+    data
 }

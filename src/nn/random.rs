@@ -1,81 +1,67 @@
-//! Seeded numbers: a counter through splitmix64. The same seed gives the same bits on every machine,
-//! and the PyTorch reference program makes the same ones (`tools/ast_torch/generator.py`).
+//! Random numbers from a counter: the same seed gives the same numbers in Rust and in
+//! `tools/reference.py`.
 
-/// Random word `i` of a seed (splitmix64 at its `i + 1`-th state).
-pub fn hash(seed: u64, i: u64) -> u64 {
-    let mut z = seed.wrapping_add(i.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
-
-/// Uniform number `i` of a seed, in [0, 1): a multiple of 2^-24.
-pub fn uniform(seed: u64, i: u64) -> f64 {
-    (hash(seed, i) >> 40) as f64 / (1u64 << 24) as f64
-}
-
-/// The seed that belongs to a name: FNV-1a (64 bits) of its bytes, XOR `base`.
-pub fn named_seed(name: &str, base: u64) -> u64 {
-    let fnv = name.bytes().fold(0xCBF2_9CE4_8422_2325_u64, |state, byte| {
-        (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3)
-    });
-    fnv ^ base
-}
-
-/// `len` numbers, uniform in ±`bound`: the seeded tensor of that name, row-major.
-pub fn named_tensor(name: &str, len: usize, bound: f64, base: u64) -> Vec<f32> {
-    named_tensor_around(name, len, 0.0, bound, base)
-}
-
-/// `len` numbers, uniform in `centre` ± `bound`, computed in f64.
-pub fn named_tensor_around(name: &str, len: usize, centre: f64, bound: f64, base: u64) -> Vec<f32> {
-    let seed = named_seed(name, base);
-    (0..len as u64)
-        .map(|i| (centre + (2.0 * uniform(seed, i) - 1.0) * bound) as f32)
-        .collect()
-}
-
-/// A stream of numbers: `hash(seed, 0)`, `hash(seed, 1)`, ...
+/// A splitmix64 stream.
 #[derive(Clone, Debug)]
 pub struct Random {
     seed: u64,
-    count: u64,
+    drawn: u64,
+}
+
+/// Number `i` of the stream `seed`.
+pub fn hash(seed: u64, i: u64) -> u64 {
+    let z = seed.wrapping_add(i.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// In [0, 1), with the 24 bits that an f32 can hold.
+fn unit(hash: u64) -> f64 {
+    (hash >> 40) as f64 / (1u64 << 24) as f64
+}
+
+/// The stream of a named tensor: FNV-1a of the name, xor `base`.
+pub fn named_seed(name: &str, base: u64) -> u64 {
+    let step = |h: u64, byte: &u8| (h ^ *byte as u64).wrapping_mul(0x100_0000_01b3);
+    name.as_bytes().iter().fold(0xcbf2_9ce4_8422_2325, step) ^ base
+}
+
+/// `len` numbers uniform in [-bound, bound), the same for the same name.
+pub fn named_tensor(name: &str, len: usize, bound: f64, base: u64) -> Vec<f32> {
+    let seed = named_seed(name, base);
+    (0..len as u64)
+        .map(|i| ((2.0 * unit(hash(seed, i)) - 1.0) * bound) as f32)
+        .collect()
 }
 
 impl Random {
     pub fn new(seed: u64) -> Self {
-        Self { seed, count: 0 }
-    }
-
-    /// The stream of a name, independent of the streams of other names.
-    pub fn named(name: &str, base: u64) -> Self {
-        Self::new(named_seed(name, base))
+        Self { seed, drawn: 0 }
     }
 
     pub fn next_u64(&mut self) -> u64 {
-        let word = hash(self.seed, self.count);
-        self.count += 1;
-        word
+        self.drawn += 1;
+        hash(self.seed, self.drawn - 1)
     }
 
-    /// Uniform in [0, 1), a multiple of 2^-24.
+    /// Uniform in [0, 1).
     pub fn uniform(&mut self) -> f64 {
-        (self.next_u64() >> 40) as f64 / (1u64 << 24) as f64
+        unit(self.next_u64())
     }
 
-    /// Standard normal (Box-Muller; takes two uniform numbers, returns one).
+    /// Standard normal (Box-Muller).
     pub fn normal(&mut self) -> f64 {
-        // 1 - u lies in (0, 1]: its logarithm is finite.
         let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }
 
-    /// Uniform integer in 0..`n`; 0 where `n` is 0. (Multiply and shift: a bias below n / 2^64.)
+    /// Uniform in 0..n; `n` is not 0.
     pub fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
+        ((self.next_u64() as u128 * n as u128) >> 64) as usize
     }
 
-    /// Puts the items into a uniformly random order (Fisher-Yates from the top).
+    /// Fisher-Yates.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));

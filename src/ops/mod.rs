@@ -1,1 +1,43 @@
-//! ops
+//! Operators, one file each: shape check, run on the tensor's device, gradient, cost.
+
+pub mod activation;
+pub mod adam;
+pub mod add;
+pub mod batch_norm;
+pub mod concat;
+pub mod conv2d;
+pub mod coupling;
+pub mod depthwise;
+pub mod distance;
+pub mod likelihood;
+pub mod mean;
+pub mod permute;
+pub mod resize;
+pub mod scale;
+pub mod split;
+pub mod sum;
+pub mod unshuffle;
+
+pub use crate::cpu::activation::Activation;
+
+use crate::tape::{Tape, Var};
+use crate::{Error, Result};
+
+/// What an operator has to do: floating-point operations, and bytes read and written once each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    pub flops: u64,
+    pub bytes: u64,
+}
+
+/// Operators of the frozen extractor and of data preparation have no gradient.
+fn refuse_gradient(op: &'static str, tape: &Tape, inputs: &[&Var]) -> Result<()> {
+    if tape.is_training() && inputs.iter().any(|v| v.is_recorded()) {
+        return Err(Error::shape(
+            op,
+            "constants: it has no gradient",
+            "an operand whose gradient is wanted",
+        ));
+    }
+    Ok(())
+}

@@ -1,12 +1,287 @@
-//! EfficientNet as data (spec section 2): tables of stages, paddings, and weights by name.
-//!
-//! Tan and Le, "EfficientNet" (2019) and "EfficientNetV2" (2021).
+//! The frozen extractor: an EfficientNet up to a tap, batch norms folded at load.
 
-pub mod names;
-pub mod padding;
-pub mod parameters;
-pub mod table;
+mod load;
+mod names;
+mod table;
 
-pub use padding::{Padding, Spatial};
-pub use parameters::{BackboneWeights, BatchNorm, BlockWeights, ConvBn, Folded, SqueezeExcite};
-pub use table::{Backbone, Block, Kind, Stage, Tap};
+pub use names::Scheme;
+pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
+
+use crate::nn::layers::{Conv, Parameters};
+use crate::ops::conv2d::{Conv2d, Padding as ConvPadding, conv2d};
+use crate::ops::{Activation, depthwise::depthwise, mean::mean, scale::scale};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Tensor};
+use crate::{Error, Result};
+
+/// A convolution with its batch norm folded in.
+#[derive(Clone, Debug)]
+struct Layer {
+    conv: Conv,
+    depthwise: bool,
+    kernel: usize,
+    stride: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Block {
+    spec: BlockSpec,
+    expand: Option<Layer>,
+    depthwise: Option<Layer>,
+    /// Reduce and expand, 1×1.
+    squeeze: Option<[Conv; 2]>,
+    /// Absent where a fused block does not expand: its one convolution is `expand`.
+    project: Option<Layer>,
+}
+
+/// Pictures [N,H,W,3] → features [N,H/s,W/s,C].
+#[derive(Clone, Debug)]
+pub struct EfficientNet {
+    backbone: Backbone,
+    padding: Padding,
+    stem: Layer,
+    blocks: Vec<Block>,
+}
+
+/// What a walk does at a layer: input, layer, padding, activation, residual → output.
+type Visit<'a> = dyn FnMut(&Layer, &Var, ConvPadding, Activation, Option<&Var>) -> Result<Var> + 'a;
+
+impl Layer {
+    fn run(
+        &self,
+        tape: &Tape,
+        x: &Var,
+        padding: ConvPadding,
+        f: Activation,
+        residual: Option<&Var>,
+    ) -> Result<Var> {
+        let conv = Conv2d {
+            stride: self.stride,
+            padding,
+            activation: f,
+        };
+        let (weight, bias) = (
+            tape.constant(&self.conv.weight),
+            tape.constant(&self.conv.bias),
+        );
+        if self.depthwise {
+            depthwise(tape, x, &weight, &bias, conv)
+        } else {
+            conv2d(tape, x, &weight, &bias, residual, conv)
+        }
+    }
+}
+
+impl EfficientNet {
+    pub fn backbone(&self) -> &Backbone {
+        &self.backbone
+    }
+
+    pub fn padding(&self) -> Padding {
+        self.padding
+    }
+
+    /// The same network padding otherwise.
+    pub fn with_padding(self, padding: Padding) -> Self {
+        Self { padding, ..self }
+    }
+
+    /// Every folded convolution, as they are saved with a model.
+    pub fn parameters(&mut self) -> Parameters<'_> {
+        let mut list = Parameters::new();
+        self.stem.conv.parameters("stem", &mut list);
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            let layers = [
+                ("expand", &mut block.expand),
+                ("depthwise", &mut block.depthwise),
+                ("project", &mut block.project),
+            ];
+            for (name, layer) in layers {
+                if let Some(layer) = layer {
+                    layer
+                        .conv
+                        .parameters(&format!("blocks.{i}.{name}"), &mut list);
+                }
+            }
+            if let Some([reduce, expand]) = &mut block.squeeze {
+                reduce.parameters(&format!("blocks.{i}.squeeze"), &mut list);
+                expand.parameters(&format!("blocks.{i}.excite"), &mut list);
+            }
+        }
+        list
+    }
+
+    /// Features at the tap.
+    ///
+    /// # Errors
+    /// As the operators.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut features = None;
+        self.taps(x, |_, map| {
+            features = Some(map.clone());
+            Ok(())
+        })?;
+        features.ok_or_else(|| Error::shape("efficientnet", "one block or more", "none"))
+    }
+
+    /// Calls `seen` with the output of the stem (`None`) and of every block (its index).
+    ///
+    /// # Errors
+    /// As the operators and `seen`.
+    pub fn taps(
+        &self,
+        x: &Tensor,
+        seen: impl FnMut(Option<usize>, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let tape = Tape::inference();
+        self.walk(
+            &tape,
+            x,
+            &mut |layer, x, padding, f, residual| layer.run(&tape, x, padding, f, residual),
+            seen,
+        )
+    }
+
+    fn walk(
+        &self,
+        tape: &Tape,
+        x: &Tensor,
+        visit: &mut Visit,
+        mut seen: impl FnMut(Option<usize>, &Tensor) -> Result<()>,
+    ) -> Result<()> {
+        let [_, h, w, _] = x.shape().nhwc("efficientnet")?;
+        let mut plan = PaddingPlan::new(self.padding, h, w);
+        let padding = plan.next(self.stem.kernel, self.stem.stride);
+        let mut x = visit(
+            &self.stem,
+            &tape.constant(x),
+            padding,
+            Activation::Silu,
+            None,
+        )?;
+        seen(None, x.tensor())?;
+        for (i, block) in self.blocks.iter().enumerate() {
+            x = block.walk(tape, &x, &mut plan, visit)?;
+            seen(Some(i), x.tensor())?;
+        }
+        Ok(())
+    }
+
+    /// Scales every convolution so that its output has mean 0 and variance 1 over `x`: the batch
+    /// norm statistics of a seeded network. A plainly random network loses its signal with depth.
+    ///
+    /// # Errors
+    /// As the operators.
+    pub fn calibrate(&mut self, x: &Tensor) -> Result<()> {
+        let tape = Tape::inference();
+        let mut calibrated = Vec::new();
+        let mut visit = |layer: &Layer,
+                         x: &Var,
+                         padding: ConvPadding,
+                         f: Activation,
+                         residual: Option<&Var>| {
+            let raw = layer.run(&tape, x, padding, Activation::Identity, None)?;
+            let layer = layer.normalised(raw.tensor())?;
+            let y = layer.run(&tape, x, padding, f, residual);
+            calibrated.push(layer);
+            y
+        };
+        self.walk(&tape, x, &mut visit, |_, _| Ok(()))?;
+        let mut calibrated = calibrated.into_iter();
+        let blocks = self.blocks.iter_mut();
+        let layers =
+            blocks.flat_map(|b| [b.expand.as_mut(), b.depthwise.as_mut(), b.project.as_mut()]);
+        for layer in std::iter::once(Some(&mut self.stem))
+            .chain(layers)
+            .flatten()
+        {
+            if let Some(new) = calibrated.next() {
+                *layer = new;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Layer {
+    /// The layer with the statistics of its output `y` folded in.
+    fn normalised(&self, y: &Tensor) -> Result<Self> {
+        let channels = y.shape().channels();
+        let values = y.to_vec()?;
+        let rows = (values.len() / channels) as f64;
+        let mut means = vec![0.0; channels];
+        let mut squares = vec![0.0; channels];
+        for row in values.chunks_exact(channels) {
+            for (c, &v) in row.iter().enumerate() {
+                means[c] += v as f64 / rows;
+                squares[c] += v as f64 * v as f64 / rows;
+            }
+        }
+        let scale: Vec<f64> = means
+            .iter()
+            .zip(&squares)
+            .map(|(m, s)| 1.0 / ((s - m * m).max(0.0) + 1e-3).sqrt())
+            .collect();
+        let mut weight = self.conv.weight.to_vec()?;
+        for row in weight.chunks_exact_mut(channels) {
+            row.iter_mut()
+                .zip(&scale)
+                .for_each(|(w, s)| *w = (*w as f64 * s) as f32);
+        }
+        let mut bias = self.conv.bias.to_vec()?;
+        for (c, b) in bias.iter_mut().enumerate() {
+            *b = ((*b as f64 - means[c]) * scale[c]) as f32;
+        }
+        let device: &Device = self.conv.weight.device();
+        let conv = Conv {
+            weight: Tensor::new(device, self.conv.weight.shape(), weight)?,
+            bias: Tensor::new(device, self.conv.bias.shape(), bias)?,
+        };
+        Ok(Self {
+            conv,
+            ..self.clone()
+        })
+    }
+}
+
+impl Block {
+    fn walk(
+        &self,
+        tape: &Tape,
+        input: &Var,
+        plan: &mut PaddingPlan,
+        visit: &mut Visit,
+    ) -> Result<Var> {
+        let residual = self.spec.residual().then_some(input);
+        let mut x = input.clone();
+        if let Some(expand) = &self.expand {
+            let padding = plan.next(expand.kernel, expand.stride);
+            // The one convolution of a fused block that does not expand ends it.
+            let last = residual.filter(|_| self.project.is_none());
+            x = visit(expand, &x, padding, Activation::Silu, last)?;
+        }
+        if let Some(depthwise) = &self.depthwise {
+            let padding = plan.next(depthwise.kernel, depthwise.stride);
+            x = visit(depthwise, &x, padding, Activation::Silu, None)?;
+        }
+        if let Some([reduce, expand]) = &self.squeeze {
+            let pointwise = |f| Conv2d {
+                activation: f,
+                ..Conv2d::new(ConvPadding::default())
+            };
+            let gate = reduce.run(tape, &mean(tape, &x)?, pointwise(Activation::Silu))?;
+            let gate = expand.run(tape, &gate, pointwise(Activation::Sigmoid))?;
+            x = scale(tape, &x, &gate)?;
+        }
+        if let Some(project) = &self.project {
+            x = visit(
+                project,
+                &x,
+                ConvPadding::default(),
+                Activation::Identity,
+                residual,
+            )?;
+        }
+        Ok(x)
+    }
+}

@@ -1,95 +1,76 @@
-//! A backbone is a table of stages and a tap.
+//! EfficientNets as data (Tan & Le 2019, 2021): a table of stages and where to tap it.
 
-use super::padding::Padding;
+use crate::ops::conv2d;
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// 1×1 expand, depthwise, squeeze-and-excite, 1×1 project.
-    MbConv,
-    /// k×k expand, 1×1 project; where expand is 1, a single k×k convolution with activation.
-    FusedMbConv,
+/// How stride-2 convolutions pad, the trap of this model (spec section 2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    /// TensorFlow: the odd pixel at the bottom and right. timm's `tf_` models, V2.
+    Same,
+    /// k/2 on every side: torchvision.
+    Symmetric,
+    /// As `Same` for a picture of 456 pixels, whatever the input: efficientnet_pytorch 0.7 with B5.
+    Same456,
 }
 
-/// Blocks of one width; only the first has the stride.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stage {
-    pub kind: Kind,
+/// Stages of equal blocks.
+#[derive(Clone, Copy, Debug)]
+struct Stage {
+    /// The first convolution of a block is k×k instead of 1×1 + depthwise (V2's early stages).
+    fused: bool,
+    expand: usize,
+    channels: usize,
+    blocks: usize,
+    stride: usize,
+    kernel: usize,
+}
+
+/// One block, as built.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BlockSpec {
+    pub stage: usize,
+    pub index_in_stage: usize,
+    pub fused: bool,
     pub expand: usize,
-    pub channels: usize,
-    pub blocks: usize,
-    pub stride: usize,
+    pub c_in: usize,
+    pub c_out: usize,
     pub kernel: usize,
+    pub stride: usize,
 }
 
-/// One variant. The stem is a 3×3 convolution of stride 2.
+impl BlockSpec {
+    /// Channels between the convolutions.
+    pub fn hidden(&self) -> usize {
+        self.c_in * self.expand
+    }
+
+    /// Width of the squeeze-and-excite, from the block's input; fused blocks have none.
+    pub fn squeeze(&self) -> Option<usize> {
+        (!self.fused).then(|| (self.c_in / 4).max(1))
+    }
+
+    /// Is the block's input added to its output?
+    pub fn residual(&self) -> bool {
+        self.stride == 1 && self.c_in == self.c_out
+    }
+}
+
+/// A backbone up to its tap.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Backbone {
-    pub name: &'static str,
-    pub stem_channels: usize,
-    pub stages: Vec<Stage>,
-    /// ε and padding where neither the weight file's naming nor the user says otherwise.
-    pub bn_eps: f32,
-    pub padding: Padding,
-    /// Side of the images it was designed for, in pixels; `Padding::Same456` believes in it.
-    pub native_resolution: usize,
+    pub name: String,
+    pub stem: usize,
+    /// Blocks up to and including the tap.
+    pub blocks: Vec<BlockSpec>,
+    /// All blocks of the network; what lies behind the tap is not built.
+    pub all_blocks: usize,
 }
 
-/// One block with its widths spelled out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Block {
-    /// Counted from 0 over the whole network.
-    pub index: usize,
-    /// Stage, and position in it, from 0.
-    pub stage: usize,
-    pub position: usize,
-    pub kind: Kind,
-    pub inputs: usize,
-    /// Width after the expansion.
-    pub expanded: usize,
-    pub outputs: usize,
-    pub kernel: usize,
-    pub stride: usize,
-    /// Width of squeeze-and-excite: max(1, inputs / 4), for MBConv only.
-    pub squeezed: Option<usize>,
-}
-
-impl Block {
-    /// Whether the block adds its input to its output.
-    pub fn has_residual(&self) -> bool {
-        self.stride == 1 && self.inputs == self.outputs
-    }
-
-    /// Whether an own convolution widens the input.
-    pub fn expands(&self) -> bool {
-        self.expanded != self.inputs
-    }
-}
-
-/// Where features leave the network: after block `block`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tap {
-    pub block: usize,
-    pub channels: usize,
-    /// Input pixels per feature pixel.
-    pub stride: usize,
-}
-
-/// Name, width and depth multiplier, native resolution of V1 (Tan and Le 2019, table of the released code).
-const V1: [(&str, f64, f64, usize); 8] = [
-    ("efficientnet-b0", 1.0, 1.0, 224),
-    ("efficientnet-b1", 1.0, 1.1, 240),
-    ("efficientnet-b2", 1.1, 1.2, 260),
-    ("efficientnet-b3", 1.2, 1.4, 300),
-    ("efficientnet-b4", 1.4, 1.8, 380),
-    ("efficientnet-b5", 1.6, 2.2, 456),
-    ("efficientnet-b6", 1.8, 2.6, 528),
-    ("efficientnet-b7", 2.0, 3.1, 600),
-];
-const V2_B0: &str = "efficientnetv2-b0";
-
-/// Expand, channels, blocks, stride, kernel of B0.
-const V1_STAGES: [(usize, usize, usize, usize, usize); 7] = [
+/// (expand, channels, blocks, stride, kernel) of B0.
+const V1: [(usize, usize, usize, usize, usize); 7] = [
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
     (6, 40, 2, 2, 5),
@@ -98,194 +79,260 @@ const V1_STAGES: [(usize, usize, usize, usize, usize); 7] = [
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 ];
-/// Fused, expand, channels, blocks, stride of V2-B0 (Keras `EfficientNetV2B0`); every kernel is 3.
-const V2_B0_STAGES: [(bool, usize, usize, usize, usize); 6] = [
-    (true, 1, 16, 1, 1),
-    (true, 4, 32, 2, 2),
-    (true, 4, 48, 2, 2),
-    (false, 4, 96, 3, 2),
-    (false, 6, 112, 5, 1),
-    (false, 6, 192, 8, 2),
+
+/// Width and depth multipliers of B0 to B7.
+const MULTIPLIERS: [(f64, f64); 8] = [
+    (1.0, 1.0),
+    (1.0, 1.1),
+    (1.1, 1.2),
+    (1.2, 1.4),
+    (1.4, 1.8),
+    (1.6, 2.2),
+    (1.8, 2.6),
+    (2.0, 3.1),
 ];
 
+/// (expand, channels, blocks, stride, kernel) of V2-B0; the first three stages are fused.
+const V2_B0: [(usize, usize, usize, usize, usize); 6] = [
+    (1, 16, 1, 1, 3),
+    (4, 32, 2, 2, 3),
+    (4, 48, 2, 2, 3),
+    (4, 96, 3, 2, 3),
+    (6, 112, 5, 1, 3),
+    (6, 192, 8, 2, 3),
+];
+
+/// Rounded to a multiple of 8, never down by more than a tenth.
+fn round_channels(channels: usize, width: f64) -> usize {
+    let scaled = channels as f64 * width;
+    let rounded = ((scaled + 4.0) / 8.0).floor() * 8.0;
+    let rounded = rounded.max(8.0);
+    (if rounded < 0.9 * scaled {
+        rounded + 8.0
+    } else {
+        rounded
+    }) as usize
+}
+
+/// Every name that [`Backbone::new`] knows.
+pub fn names() -> Vec<String> {
+    let v1 = (0..MULTIPLIERS.len()).map(|i| format!("efficientnet_b{i}"));
+    v1.chain(["efficientnetv2_b0".to_string()]).collect()
+}
+
 impl Backbone {
-    /// Every name that [`Backbone::by_name`] knows.
-    pub fn names() -> Vec<&'static str> {
-        let v1 = V1.iter().map(|(name, ..)| *name);
-        v1.chain([V2_B0]).collect()
-    }
-
-    /// "efficientnet-b0" to "efficientnet-b7", "efficientnetv2-b0". Another name is a usage error that
-    /// suggests the nearest.
-    pub fn by_name(name: &str) -> Result<Self> {
-        if name == V2_B0 {
-            return Ok(Self::v2_b0());
-        }
-        if let Some(&(name, width, depth, resolution)) = V1.iter().find(|(v1, ..)| *v1 == name) {
-            return Ok(Self::v1(name, width, depth, resolution));
-        }
-        let names = Self::names();
-        let nearest = names
-            .iter()
-            .min_by_key(|known| strsim::levenshtein(known, &name.to_lowercase()));
-        Err(Error::usage(format!(
-            "unknown backbone '{name}': did you mean '{}'? Known: {}",
-            nearest.unwrap_or(&""),
-            names.join(", ")
-        )))
-    }
-
-    fn v1(name: &'static str, width: f64, depth: f64, native_resolution: usize) -> Self {
-        let stage = |&(expand, channels, blocks, stride, kernel)| Stage {
-            kind: Kind::MbConv,
-            expand,
-            channels: round_channels(channels, width),
-            blocks: (blocks as f64 * depth).ceil() as usize,
-            stride,
-            kernel,
-        };
-        Self {
-            name,
-            stem_channels: round_channels(32, width),
-            stages: V1_STAGES.iter().map(stage).collect(),
-            bn_eps: 1e-3,
-            padding: Padding::Same,
-            native_resolution,
-        }
-    }
-
-    fn v2_b0() -> Self {
-        let stage = |&(fused, expand, channels, blocks, stride)| Stage {
-            kind: if fused {
-                Kind::FusedMbConv
-            } else {
-                Kind::MbConv
-            },
+    /// A backbone by name, tapped after block `tap` (0-based); by default after the sixth stage, at
+    /// stride 32.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name or a tap behind the last block.
+    pub fn new(name: &str, tap: Option<usize>) -> Result<Self> {
+        let stage = |(expand, channels, blocks, stride, kernel), fused| Stage {
+            fused,
             expand,
             channels,
             blocks,
             stride,
-            kernel: 3,
+            kernel,
         };
-        Self {
-            name: V2_B0,
-            stem_channels: 32,
-            stages: V2_B0_STAGES.iter().map(stage).collect(),
-            bn_eps: 1e-3,
-            padding: Padding::Same,
-            native_resolution: 224,
-        }
-    }
-
-    /// All blocks of the network, in order.
-    pub fn blocks(&self) -> Vec<Block> {
-        let mut blocks = Vec::new();
-        let mut inputs = self.stem_channels;
-        for (index, stage) in self.stages.iter().enumerate() {
-            for position in 0..stage.blocks {
-                blocks.push(Block {
-                    index: blocks.len(),
-                    stage: index,
-                    position,
-                    kind: stage.kind,
-                    inputs,
-                    expanded: inputs * stage.expand,
-                    outputs: stage.channels,
-                    kernel: stage.kernel,
-                    stride: if position == 0 { stage.stride } else { 1 },
-                    squeezed: (stage.kind == Kind::MbConv).then_some((inputs / 4).max(1)),
+        let variant = name
+            .strip_prefix("efficientnet_b")
+            .and_then(|n| n.parse::<usize>().ok());
+        let (stem, stages): (usize, Vec<Stage>) = match variant.and_then(|n| MULTIPLIERS.get(n)) {
+            Some(&(width, depth)) => {
+                let scale = |(expand, channels, blocks, stride, kernel): (
+                    usize,
+                    usize,
+                    usize,
+                    usize,
+                    usize,
+                )| {
+                    let blocks = (blocks as f64 * depth).ceil() as usize;
+                    stage(
+                        (
+                            expand,
+                            round_channels(channels, width),
+                            blocks,
+                            stride,
+                            kernel,
+                        ),
+                        false,
+                    )
+                };
+                (round_channels(32, width), V1.map(scale).into())
+            }
+            None if name == "efficientnetv2_b0" => (
+                32,
+                V2_B0
+                    .iter()
+                    .enumerate()
+                    .map(|(i, &s)| stage(s, i < 3))
+                    .collect(),
+            ),
+            None => {
+                let known = names();
+                let near = known.iter().max_by(|a, b| {
+                    strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
                 });
-                inputs = stage.channels;
+                let near = near
+                    .map(|n| format!("; did you mean `{n}`?"))
+                    .unwrap_or_default();
+                return Err(Error::usage(format!(
+                    "no backbone `{name}`{near} Known: {}",
+                    known.join(", ")
+                )));
+            }
+        };
+        let mut blocks = Vec::new();
+        let mut c_in = stem;
+        for (stage, s) in stages.iter().enumerate() {
+            for index_in_stage in 0..s.blocks {
+                let stride = if index_in_stage == 0 { s.stride } else { 1 };
+                blocks.push(BlockSpec {
+                    stage,
+                    index_in_stage,
+                    fused: s.fused,
+                    expand: s.expand,
+                    c_in,
+                    c_out: s.channels,
+                    kernel: s.kernel,
+                    stride,
+                });
+                c_in = s.channels;
             }
         }
-        blocks
-    }
-
-    /// The last block of the sixth stage: 35 for B5, `block6h` for V2-B0.
-    pub fn default_tap(&self) -> usize {
-        let blocks = self.stages.iter().take(6).map(|stage| stage.blocks);
-        blocks.sum::<usize>().saturating_sub(1)
-    }
-
-    /// The tap after block `block`. A usage error where the network has no such block.
-    pub fn tap(&self, block: usize) -> Result<Tap> {
-        let blocks = self.blocks();
-        let Some(last) = blocks.get(block) else {
-            return Err(Error::usage(format!(
-                "{} has no block {block} to take features from; its blocks are 0 to {} (default {})",
-                self.name,
-                blocks.len() - 1,
-                self.default_tap()
-            )));
-        };
-        let strides = blocks[..=block].iter().map(|block| block.stride);
-        Ok(Tap {
-            block,
-            channels: last.outputs,
-            stride: 2 * strides.product::<usize>(),
+        let all_blocks = blocks.len();
+        let sixth = blocks.iter().filter(|b| b.stage < 6).count() - 1;
+        let tap = tap.unwrap_or(sixth);
+        if tap >= all_blocks {
+            let message = format!(
+                "backbone.tap = {tap}: {name} has blocks 0 to {}",
+                all_blocks - 1
+            );
+            return Err(Error::usage(message));
+        }
+        blocks.truncate(tap + 1);
+        Ok(Self {
+            name: name.to_string(),
+            stem,
+            blocks,
+            all_blocks,
         })
     }
 
-    /// Trained parameters (running statistics not counted) from the stem to block `tap`.
-    pub fn parameters(&self, tap: usize) -> usize {
-        let conv_bn = |weights: usize, channels: usize| weights + 2 * channels;
-        let blocks = self.blocks();
-        let stem = conv_bn(27 * self.stem_channels, self.stem_channels);
-        let of_block = |b: &Block| {
-            let area = b.kernel * b.kernel;
-            let project = conv_bn(b.expanded * b.outputs, b.outputs);
-            match (b.kind, b.expands()) {
-                (Kind::FusedMbConv, false) => conv_bn(area * b.inputs * b.outputs, b.outputs),
-                (Kind::FusedMbConv, true) => {
-                    conv_bn(area * b.inputs * b.expanded, b.expanded) + project
-                }
-                (Kind::MbConv, expands) => {
-                    let expand = conv_bn(b.inputs * b.expanded, b.expanded);
-                    let squeezed = b.squeezed.unwrap_or(0);
-                    let excite = 2 * b.expanded * squeezed + b.expanded + squeezed;
-                    let expand = if expands { expand } else { 0 };
-                    expand + conv_bn(area * b.expanded, b.expanded) + excite + project
-                }
-            }
-        };
-        stem + blocks.iter().take(tap + 1).map(of_block).sum::<usize>()
+    /// Channels at the tap.
+    pub fn channels(&self) -> usize {
+        self.blocks.last().map_or(self.stem, |b| b.c_out)
     }
 
-    /// Multiply-accumulates of the convolutions from the stem to block `tap` for one image of that size
-    /// in pixels. Squeeze-and-excite (two 1×1 convolutions on one pixel) is counted, activations are not.
-    pub fn macs(&self, tap: usize, padding: Padding, height: usize, width: usize) -> Result<u64> {
-        let spatial = self.spatial(tap, padding, height, width)?;
-        let mut macs = 27 * self.stem_channels * spatial[0].outputs();
-        for (b, spatial) in self.blocks().iter().zip(&spatial[1..]) {
-            let area = b.kernel * b.kernel;
-            let (before, after) = (spatial.inputs(), spatial.outputs());
-            macs += match (b.kind, b.expands()) {
-                (Kind::FusedMbConv, false) => after * area * b.inputs * b.outputs,
-                (Kind::FusedMbConv, true) => {
-                    after * (area * b.inputs * b.expanded + b.expanded * b.outputs)
-                }
-                (Kind::MbConv, expands) => {
-                    let expand = if expands {
-                        before * b.inputs * b.expanded
-                    } else {
-                        0
-                    };
-                    let excite = 2 * b.expanded * b.squeezed.unwrap_or(0);
-                    expand + after * (area * b.expanded + b.expanded * b.outputs) + excite
-                }
-            };
-        }
-        Ok(macs as u64)
+    /// Input pixels per feature pixel.
+    pub fn stride(&self) -> usize {
+        2 * self.blocks.iter().map(|b| b.stride).product::<usize>()
     }
 }
 
-/// To a multiple of 8, never more than 10 % below (`round_filters` of the released code).
-fn round_channels(channels: usize, width: f64) -> usize {
-    let wanted = channels as f64 * width;
-    let rounded = ((wanted + 4.0) as usize / 8 * 8).max(8);
-    if (rounded as f64) < 0.9 * wanted {
-        rounded + 8
-    } else {
-        rounded
+/// Follows the picture's size through the network, which is what `same` padding depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct PaddingPlan {
+    padding: Padding,
+    height: usize,
+    width: usize,
+}
+
+impl PaddingPlan {
+    pub fn new(padding: Padding, height: usize, width: usize) -> Self {
+        match padding {
+            Padding::Same456 => Self {
+                padding,
+                height: 456,
+                width: 456,
+            },
+            _ => Self {
+                padding,
+                height,
+                width,
+            },
+        }
+    }
+
+    /// The padding of the next convolution, whose output is the input of the one after it.
+    pub fn next(&mut self, kernel: usize, stride: usize) -> conv2d::Padding {
+        if self.padding == Padding::Symmetric {
+            return conv2d::Padding::zeros(kernel / 2);
+        }
+        let along = |size: usize| {
+            let total = ((size.div_ceil(stride) - 1) * stride + kernel).saturating_sub(size);
+            (total / 2, total - total / 2)
+        };
+        let ((top, bottom), (left, right)) = (along(self.height), along(self.width));
+        self.height = self.height.div_ceil(stride);
+        self.width = self.width.div_ceil(stride);
+        conv2d::Padding {
+            top,
+            bottom,
+            left,
+            right,
+            replicate: false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b5_is_as_in_the_spec() {
+        let b5 = Backbone::new("efficientnet_b5", None).unwrap();
+        assert_eq!(
+            (b5.stem, b5.blocks.len(), b5.channels(), b5.stride()),
+            (48, 36, 304, 32)
+        );
+        let last_of_stage: Vec<usize> = (0..6)
+            .map(|s| {
+                b5.blocks
+                    .iter()
+                    .filter(|b| b.stage == s)
+                    .map(|b| b.c_out)
+                    .next_back()
+                    .unwrap()
+            })
+            .collect();
+        assert_eq!(last_of_stage, [24, 40, 64, 128, 176, 304]);
+        let counts: Vec<usize> = (0..6)
+            .map(|s| b5.blocks.iter().filter(|b| b.stage == s).count())
+            .collect();
+        assert_eq!(counts, [3, 5, 5, 7, 7, 9]);
+        let v2 = Backbone::new("efficientnetv2_b0", None).unwrap();
+        assert_eq!((v2.channels(), v2.stride()), (192, 32));
+    }
+
+    #[test]
+    fn stride_2_paddings_are_as_in_the_spec() {
+        let b5 = Backbone::new("efficientnet_b5", None).unwrap();
+        for (padding, expected) in [
+            (Padding::Same, [(0, 1), (0, 1), (1, 2), (0, 1), (1, 2)]),
+            (Padding::Same456, [(0, 1), (0, 1), (1, 2), (1, 1), (2, 2)]),
+            (Padding::Symmetric, [(1, 1), (1, 1), (2, 2), (1, 1), (2, 2)]),
+        ] {
+            let mut plan = PaddingPlan::new(padding, 768, 768);
+            let mut found = vec![plan.next(3, 2)];
+            for block in &b5.blocks {
+                let next = plan.next(block.kernel, block.stride);
+                if block.stride == 2 {
+                    found.push(next);
+                }
+            }
+            let found: Vec<_> = found.iter().map(|p| (p.top, p.bottom)).collect();
+            assert_eq!(found, expected, "{padding:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_refused_with_a_suggestion() {
+        let error = Backbone::new("efficientnet-b5", None).unwrap_err();
+        assert!(error.to_string().contains("efficientnet_b5"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+        assert!(Backbone::new("efficientnet_b0", Some(16)).is_err());
     }
 }

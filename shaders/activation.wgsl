@@ -1,0 +1,46 @@
+// y = f(x), and dx = dy · f'(x), for f one of leaky ReLU, SiLU, sigmoid (see `activate`).
+// Layout: any, contiguous. Grid: one thread per element.
+
+struct Params {
+    count: u32,
+    kind: u32,
+    slope: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    if i < params.count {
+        y[i] = activate(params.kind, params.slope, x[i]);
+    }
+}
+
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+
+fn derivative(x: f32) -> f32 {
+    let sigmoid = 1.0 / (1.0 + exp(-x));
+    switch params.kind {
+        case 1u: { return select(params.slope, 1.0, x > 0.0); }
+        case 2u: { return sigmoid * (1.0 + x * (1.0 - sigmoid)); }
+        // Not σ·(1 - σ), which cancels where σ is near 1.
+        case 3u: {
+            let e = exp(-abs(x));
+            return e / ((1.0 + e) * (1.0 + e));
+        }
+        default: { return 1.0; }
+    }
+}
+
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+            @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    if i < params.count {
+        dx[i] = dy[i] * derivative(x[i]);
+    }
+}

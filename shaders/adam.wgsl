@@ -1,0 +1,35 @@
+// One step of Adam with L2 decay added to the gradient (torch.optim.Adam):
+//   g = grad + decay·p;  m = mix(g, m, β1);  v = mix(g², v, β2)
+//   p -= rate·m / (√v/√(1-β2ᵗ) + ε),  rate = lr/(1-β1ᵗ)
+// Layout: any, contiguous; p, m and v change in place. Grid: one thread per element.
+
+struct Params {
+    count: u32,
+    rate: f32,
+    beta1: f32,
+    beta2: f32,
+    // 1 - β1 and 1 - β2, rounded once.
+    new1: f32,
+    new2: f32,
+    epsilon: f32,
+    decay: f32,
+    // √(1-β2ᵗ)
+    correction: f32,
+}
+
+@group(0) @binding(0) var<storage, read_write> p: array<f32>;
+@group(0) @binding(1) var<storage, read_write> m: array<f32>;
+@group(0) @binding(2) var<storage, read_write> v: array<f32>;
+@group(0) @binding(3) var<storage, read> grad: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    if i < params.count {
+        let g = grad[i] + params.decay * p[i];
+        m[i] = params.beta1 * m[i] + params.new1 * g;
+        v[i] = params.beta2 * v[i] + params.new2 * g * g;
+        p[i] -= params.rate * m[i] / (sqrt(v[i]) / params.correction + params.epsilon);
+    }
+}

@@ -1,0 +1,123 @@
+// Training: mean and variance over N·H·W per channel, then
+//   y = (x - mean)·inv_std·weight + bias,  inv_std = 1/√(var + ε)
+//   running = (1 - momentum)·running + momentum·(mean | unbiased var)
+// Layout: x, y [rows,C]; weight, bias, running [C]; stats [2C]: means, then inv_std.
+// Grid: statistics: one workgroup per channel; the rest: one thread per element.
+
+struct Params {
+    rows: u32,
+    channels: u32,
+    epsilon: f32,
+    momentum: f32,
+}
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> old_mean: array<f32>;
+@group(0) @binding(2) var<storage, read> old_var: array<f32>;
+@group(0) @binding(3) var<storage, read_write> stats: array<f32>;
+@group(0) @binding(4) var<storage, read_write> new_mean: array<f32>;
+@group(0) @binding(5) var<storage, read_write> new_var: array<f32>;
+
+var<workgroup> sums: array<f32, 64>;
+
+fn workgroup_sum(lane: u32, value: f32) -> f32 {
+    workgroupBarrier();
+    sums[lane] = value;
+    for (var width = 32u; width > 0u; width /= 2u) {
+        workgroupBarrier();
+        if lane < width {
+            sums[lane] += sums[lane + width];
+        }
+    }
+    workgroupBarrier();
+    return sums[0];
+}
+
+@compute @workgroup_size(64)
+fn statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+              @builtin(local_invocation_index) lane: u32) {
+    let c = group.y * groups.x + group.x;
+    if c >= params.channels {
+        return;
+    }
+    let rows = f32(params.rows);
+    var sum = 0.0;
+    for (var i = lane; i < params.rows; i += 64u) {
+        sum += x[i * params.channels + c];
+    }
+    let mean = workgroup_sum(lane, sum) / rows;
+    // A second pass over the data: E[x²] - mean² would cancel.
+    var square = 0.0;
+    for (var i = lane; i < params.rows; i += 64u) {
+        let off = x[i * params.channels + c] - mean;
+        square += off * off;
+    }
+    let total = workgroup_sum(lane, square);
+    if lane == 0u {
+        stats[c] = mean;
+        stats[params.channels + c] = inverseSqrt(total / rows + params.epsilon);
+        new_mean[c] = mix(old_mean[c], mean, params.momentum);
+        new_var[c] = mix(old_var[c], total / max(rows - 1.0, 1.0), params.momentum);
+    }
+}
+
+@group(0) @binding(1) var<storage, read> known: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>;
+@group(0) @binding(3) var<storage, read> bias: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    if i < params.rows * params.channels {
+        let c = i % params.channels;
+        y[i] = (x[i] - known[c]) * known[params.channels + c] * weight[c] + bias[c];
+    }
+}
+
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dweight: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dbias: array<f32>;
+
+// dweight = Σ dy·x̂, dbias = Σ dy.
+@compute @workgroup_size(64)
+fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+                   @builtin(local_invocation_index) lane: u32) {
+    let c = group.y * groups.x + group.x;
+    if c >= params.channels {
+        return;
+    }
+    var products = 0.0;
+    var plain = 0.0;
+    for (var i = lane; i < params.rows; i += 64u) {
+        let at = i * params.channels + c;
+        products += dy[at] * (x[at] - known[c]) * known[params.channels + c];
+        plain += dy[at];
+    }
+    let dw = workgroup_sum(lane, products);
+    let db = workgroup_sum(lane, plain);
+    if lane == 0u {
+        dweight[c] = dw;
+        dbias[c] = db;
+    }
+}
+
+@group(0) @binding(3) var<storage, read> scale: array<f32>;
+@group(0) @binding(4) var<storage, read> sum_products: array<f32>;
+@group(0) @binding(5) var<storage, read> sum_plain: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+
+// dx = weight·inv_std·(dy - (dbias + x̂·dweight)/rows). Binding 3 holds the weight here.
+@compute @workgroup_size(64)
+fn backward_input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+                  @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    if i < params.rows * params.channels {
+        let c = i % params.channels;
+        let inv_std = known[params.channels + c];
+        let normalised = (x[i] - known[c]) * inv_std;
+        let shared_part = (sum_plain[c] + normalised * sum_products[c]) / f32(params.rows);
+        dx[i] = scale[c] * inv_std * (dy[i] - shared_part);
+    }
+}

@@ -1,0 +1,150 @@
+// Affine coupling, with s = γ·u[..C], t = γ·u[C..], ℓ = α·0.636·atan(s/α):
+//   forward: y = clamp(x·exp ℓ + t, ±1e6), log_det =  Σ_c ℓ
+//   inverse: x = (y - t)·exp(-ℓ),          log_det = -Σ_c ℓ
+// Layout: x, y [N,H,W,C], u [N,H,W,2C], log_det [N,H,W,1], γ [1].
+// Grid: one workgroup per pixel; its lanes share the channels.
+
+struct Params {
+    pixels: u32,
+    channels: u32,
+    alpha: f32,
+}
+
+const LIMIT = 1e6;
+
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> u: array<f32>;
+@group(0) @binding(2) var<storage, read> gamma: array<f32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<storage, read_write> log_det: array<f32>;
+
+var<workgroup> shared_sums: array<f32, 64>;
+
+fn workgroup_sum(lane: u32, value: f32) -> f32 {
+    shared_sums[lane] = value;
+    for (var width = 32u; width > 0u; width /= 2u) {
+        workgroupBarrier();
+        if lane < width {
+            shared_sums[lane] += shared_sums[lane + width];
+        }
+    }
+    workgroupBarrier();
+    return shared_sums[0];
+}
+
+// The built-in atan may be off by 4096 ulp (Vulkan specification, "Precision and Operation of
+// SPIR-V Instructions"); this is Cephes' atanf, within 2 ulp.
+fn arctangent(x: f32) -> f32 {
+    let t = abs(x);
+    var base = 0.0;
+    var r = t;
+    if t > 2.4142136 {
+        base = 1.5707964;
+        r = -1.0 / t;
+    } else if t > 0.41421357 {
+        base = 0.7853982;
+        r = (t - 1.0) / (t + 1.0);
+    }
+    let z = r * r;
+    let p = ((8.0537446e-2 * z - 1.3877685e-1) * z + 1.9977711e-1) * z - 3.3332949e-1;
+    return sign(x) * (base + (p * z * r + r));
+}
+
+fn log_scale(s: f32) -> f32 {
+    return params.alpha * 0.636 * arctangent(s / params.alpha);
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+        @builtin(local_invocation_index) lane: u32) {
+    let pixel = group.y * groups.x + group.x;
+    if pixel >= params.pixels {
+        return;
+    }
+    let c = params.channels;
+    var sum = 0.0;
+    for (var i = lane; i < c; i += 64u) {
+        let l = log_scale(gamma[0] * u[2u * pixel * c + i]);
+        let t = gamma[0] * u[2u * pixel * c + c + i];
+        y[pixel * c + i] = clamp(x[pixel * c + i] * exp(l) + t, -LIMIT, LIMIT);
+        sum += l;
+    }
+    let total = workgroup_sum(lane, sum);
+    if lane == 0u {
+        log_det[pixel] = total;
+    }
+}
+
+// Here x holds what is to be inverted, and y receives the result.
+@compute @workgroup_size(64)
+fn inverse(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+           @builtin(local_invocation_index) lane: u32) {
+    let pixel = group.y * groups.x + group.x;
+    if pixel >= params.pixels {
+        return;
+    }
+    let c = params.channels;
+    var sum = 0.0;
+    for (var i = lane; i < c; i += 64u) {
+        let l = log_scale(gamma[0] * u[2u * pixel * c + i]);
+        let t = gamma[0] * u[2u * pixel * c + c + i];
+        y[pixel * c + i] = (x[pixel * c + i] - t) * exp(-l);
+        sum -= l;
+    }
+    let total = workgroup_sum(lane, sum);
+    if lane == 0u {
+        log_det[pixel] = total;
+    }
+}
+
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read> dlog_det: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read_write> du: array<f32>;
+@group(0) @binding(7) var<storage, read_write> partial: array<f32>;
+
+// Gradients of the forward direction; `partial` gets each pixel's share of dγ.
+@compute @workgroup_size(64)
+fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+            @builtin(local_invocation_index) lane: u32) {
+    let pixel = group.y * groups.x + group.x;
+    if pixel >= params.pixels {
+        return;
+    }
+    let c = params.channels;
+    var sum = 0.0;
+    for (var i = lane; i < c; i += 64u) {
+        let us = u[2u * pixel * c + i];
+        let ut = u[2u * pixel * c + c + i];
+        let s = gamma[0] * us;
+        let e = exp(log_scale(s));
+        let v = x[pixel * c + i];
+        let dt = select(0.0, dy[pixel * c + i], abs(v * e + gamma[0] * ut) <= LIMIT);
+        let ratio = s / params.alpha;
+        let ds = (dt * v * e + dlog_det[pixel]) * 0.636 / (1.0 + ratio * ratio);
+        dx[pixel * c + i] = dt * e;
+        du[2u * pixel * c + i] = gamma[0] * ds;
+        du[2u * pixel * c + c + i] = gamma[0] * dt;
+        sum += ds * us + dt * ut;
+    }
+    let total = workgroup_sum(lane, sum);
+    if lane == 0u {
+        partial[pixel] = total;
+    }
+}
+
+@group(0) @binding(0) var<storage, read> shares: array<f32>;
+@group(0) @binding(1) var<storage, read_write> dgamma: array<f32>;
+
+// dγ from the pixels' shares. Grid: one workgroup.
+@compute @workgroup_size(64)
+fn backward_gamma(@builtin(local_invocation_index) lane: u32) {
+    var sum = 0.0;
+    for (var i = lane; i < params.pixels; i += 64u) {
+        sum += shares[i];
+    }
+    let total = workgroup_sum(lane, sum);
+    if lane == 0u {
+        dgamma[0] = total;
+    }
+}

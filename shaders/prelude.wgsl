@@ -1,0 +1,17 @@
+
+// Appended to every shader, after the declaration of `params` (immediate or uniform).
+
+// The linear index of a thread in a launch made by `Pass::run` (workgroups of 64, folded grid).
+fn index(group: vec3u, groups: vec3u, lane: u32) -> u32 {
+    return (group.y * groups.x + group.x) * 64u + lane;
+}
+
+// Kinds as in `cpu::activation::Activation`; `slope` is for leaky ReLU (0 gives ReLU).
+fn activate(kind: u32, slope: f32, x: f32) -> f32 {
+    switch kind {
+        case 1u: { return select(slope * x, x, x > 0.0); }
+        case 2u: { return x / (1.0 + exp(-x)); }
+        case 3u: { return 1.0 / (1.0 + exp(-x)); }
+        default: { return x; }
+    }
+}

@@ -1,0 +1,369 @@
+//! The command line: pure parsing. What the words mean is decided by the commands.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Finds defective parts after seeing only good ones.
+#[derive(Debug, Parser)]
+#[command(name = "astray", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Draw a small set of parts, train on it, evaluate, and write a report
+    #[command(after_help = "Example: astray demo --out demo")]
+    Demo(Demo),
+    /// Learn what good parts look like
+    #[command(after_help = "Example: astray train parts/screw --preset tiny --out model")]
+    Train(Box<Train>),
+    /// Measure a model on labelled parts: image AUROC, pixel AUROC, AUPRO
+    #[command(after_help = "Example: astray evaluate model parts/screw --report report")]
+    Evaluate(Evaluate),
+    /// Score images: score, verdict, heat map
+    #[command(after_help = "Example: astray predict model photos/ --out heat --json")]
+    Predict(Predict),
+    /// Set the threshold from good parts alone
+    #[command(after_help = "Example: astray calibrate model parts/screw --quantile 0.99")]
+    Calibrate(Calibrate),
+    /// List the devices that can compute, and which would be chosen
+    #[command(after_help = "Example: astray devices")]
+    Devices(Devices),
+    /// Prove every operator on a device against its reference
+    #[command(after_help = "Example: astray selftest --device gpu --operator conv2d")]
+    Selftest(Selftest),
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder for parts, model, heat maps and report
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// The same seed gives the same parts, model and metrics
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Backbone weights (.safetensors or .pth); without them the backbone is random
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct Train {
+    /// Folder with a data set in the layout of MVTec AD or MVTec 3D-AD
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// What the sensor gives; the same as `--set input.modality=...`
+    #[arg(long, value_enum)]
+    pub modality: Option<ModalityArg>,
+    /// Random seed; the same as `--set train.seed=N`
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Backbone weights (.safetensors or .pth)
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub category: CategoryArg,
+    /// Folder for the model
+    #[arg(long, value_name = "DIR", default_value = "model")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub cache: CacheArg,
+}
+
+#[derive(Debug, Args)]
+pub struct Evaluate {
+    /// A model file, or the folder that `train` wrote
+    pub model: PathBuf,
+    /// Folder with a data set that has a test part
+    pub data: PathBuf,
+    /// Print the metrics as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Write report.html with heat maps into this folder
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+    /// Backbone weights, where the model cannot find those it was trained with
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub category: CategoryArg,
+    #[command(flatten)]
+    pub cache: CacheArg,
+}
+
+#[derive(Debug, Args)]
+pub struct Predict {
+    /// A model file, or the folder that `train` wrote
+    pub model: PathBuf,
+    /// Images and folders of images; `-` reads a list from standard input, one path a line
+    #[arg(required_unless_present = "depth")]
+    pub paths: Vec<PathBuf>,
+    /// Depth map of each image, in the same order
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub depth: Vec<PathBuf>,
+    /// Write a heat map (PNG) and the raw scores (TIFF) for each image into this folder
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Print one JSON object per image
+    #[arg(long)]
+    pub json: bool,
+    /// Call an image defective above this score, whatever the model was calibrated to
+    #[arg(long, value_name = "SCORE", value_parser = finite)]
+    pub threshold: Option<f32>,
+    /// Backbone weights, where the model cannot find those it was trained with
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+}
+
+#[derive(Debug, Args)]
+pub struct Calibrate {
+    /// A model file, or the folder that `train` wrote
+    pub model: PathBuf,
+    /// Folder with good parts that the model was not trained on
+    pub data: PathBuf,
+    /// The share of good parts that must pass, above 0 and at most 1
+    #[arg(long, value_name = "Q", default_value_t = 0.99, value_parser = quantile)]
+    pub quantile: f64,
+    /// Backbone weights, where the model cannot find those it was trained with
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    #[command(flatten)]
+    pub category: CategoryArg,
+}
+
+#[derive(Debug, Args)]
+pub struct Devices {
+    /// Print the list as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Selftest {
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// Only this operator's cases
+    #[arg(long, value_name = "NAME")]
+    pub operator: Option<String>,
+    /// Seed of the cases' inputs
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// Print the results as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Where the configuration comes from: preset, then file, then settings.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// tiny, mvtec3d or mvtec2d
+    #[arg(long, value_name = "NAME")]
+    pub preset: Option<String>,
+    /// Configuration file (TOML); overrides the preset
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Override one value, such as teacher.hidden=64; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceArg {
+    /// auto, cpu, gpu, a part of an adapter's name, or its number in `astray devices`
+    #[arg(long = "device", value_name = "DEVICE", default_value = "auto")]
+    pub name: DeviceChoice,
+}
+
+#[derive(Debug, Args)]
+pub struct CategoryArg {
+    /// Only this category of a data set with several; may be repeated
+    #[arg(long = "category", value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CacheArg {
+    /// Folder for extracted features [default: the system's cache folder]
+    #[arg(long = "cache", value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+}
+
+/// Where to compute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    Auto,
+    Cpu,
+    Gpu,
+    /// A number in the list of adapters.
+    Index(usize),
+    /// A part of the adapter's name, in lower case.
+    Name(String),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let text = text.trim().to_lowercase();
+        match text.as_str() {
+            "" => Err("expected auto, cpu, gpu, a part of an adapter's name or its number".into()),
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "gpu" => Ok(Self::Gpu),
+            _ => Ok(text.parse().map_or(Self::Name(text), Self::Index)),
+        }
+    }
+}
+
+/// The words of `input.modality`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ModalityArg {
+    #[value(name = "rgb")]
+    Rgb,
+    #[value(name = "depth")]
+    Depth,
+    #[value(name = "rgb+depth")]
+    RgbDepth,
+}
+
+impl ModalityArg {
+    /// As the configuration spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rgb => "rgb",
+            Self::Depth => "depth",
+            Self::RgbDepth => "rgb+depth",
+        }
+    }
+}
+
+impl Train {
+    /// `--set`, then the options that are settings under a shorter name.
+    pub fn settings(&self) -> Vec<String> {
+        let mut settings = self.config.settings.clone();
+        settings.extend(
+            self.modality
+                .map(|m| format!("input.modality={}", m.as_str())),
+        );
+        settings.extend(self.seed.map(|seed| format!("train.seed={seed}")));
+        settings
+    }
+}
+
+fn quantile(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
+        _ => Err("expected a number above 0 and at most 1, such as 0.99".into()),
+    }
+}
+
+fn finite(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value.is_finite() => Ok(value),
+        _ => Err("expected a number, such as 0.42".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    fn parse(line: &str) -> Result<Command, clap::Error> {
+        let words = std::iter::once("astray").chain(line.split_whitespace());
+        Cli::try_parse_from(words).map(|cli| cli.command)
+    }
+
+    #[test]
+    fn the_definition_is_consistent_and_every_command_has_an_example() {
+        Cli::command().debug_assert();
+        for command in Cli::command().get_subcommands() {
+            let help = command.get_after_help().map(|text| text.to_string());
+            let example = help.unwrap_or_default().replace("Example: astray ", "");
+            let name = command.get_name();
+            assert!(example.starts_with(name), "{name}: {example}");
+            assert!(parse(&example).is_ok(), "{example}");
+        }
+    }
+
+    #[test]
+    fn train_takes_every_option() {
+        let line = "train parts --preset tiny --config a.toml --set teacher.hidden=8 \
+                    --set train.batch=2 --weights w.safetensors --device radv --out m \
+                    --cache c --seed 3 --category screw --modality rgb+depth";
+        let Ok(Command::Train(train)) = parse(line) else {
+            panic!("{line} was refused");
+        };
+        assert_eq!(train.config.preset.as_deref(), Some("tiny"));
+        assert_eq!(train.device.name, DeviceChoice::Name("radv".into()));
+        assert_eq!(train.category.names, ["screw"]);
+        let settings = train.settings();
+        assert_eq!(settings.len(), 4);
+        assert_eq!(settings[2..], ["input.modality=rgb+depth", "train.seed=3"]);
+    }
+
+    #[test]
+    fn devices_are_words_numbers_or_names() {
+        for (text, device) in [
+            ("auto", DeviceChoice::Auto),
+            ("CPU", DeviceChoice::Cpu),
+            ("gpu", DeviceChoice::Gpu),
+            ("1", DeviceChoice::Index(1)),
+            ("LLVMpipe", DeviceChoice::Name("llvmpipe".into())),
+        ] {
+            assert_eq!(text.parse(), Ok(device));
+        }
+        assert!(" ".parse::<DeviceChoice>().is_err());
+    }
+
+    #[test]
+    fn predict_takes_paths_a_list_or_depth_alone() {
+        for line in [
+            "predict model a.png b.png --threshold 0.5",
+            "predict model -",
+            "predict model --depth a.tiff b.tiff",
+            "predict model a.png --depth a.tiff --json --out heat",
+        ] {
+            assert!(matches!(parse(line), Ok(Command::Predict(_))), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_refused_with_exit_status_2() {
+        for (line, kind) in [
+            ("train", ErrorKind::MissingRequiredArgument),
+            ("predict model", ErrorKind::MissingRequiredArgument),
+            ("trian parts", ErrorKind::InvalidSubcommand),
+            ("train parts --moodality rgb", ErrorKind::UnknownArgument),
+            ("train parts --modality xray", ErrorKind::InvalidValue),
+            (
+                "calibrate model good --quantile 0",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "predict model a.png --threshold nan",
+                ErrorKind::ValueValidation,
+            ),
+            ("selftest --seed -1", ErrorKind::UnknownArgument),
+        ] {
+            let error = parse(line).expect_err(line);
+            assert_eq!((error.kind(), error.exit_code()), (kind, 2), "{line}");
+        }
+    }
+}

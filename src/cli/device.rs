@@ -1,0 +1,161 @@
+//! Which device `--device` means.
+
+use super::args::DeviceChoice;
+use crate::gpu::{self, AdapterReport};
+use crate::tensor::Device;
+use crate::{Error, Result};
+
+/// The device that `--device name` asks for, opened.
+///
+/// # Errors
+/// [`Error::Usage`] listing the devices when there is none such, [`Error::Device`] when the driver
+/// refuses.
+pub fn choose(name: &str) -> Result<Device> {
+    open(&name.parse().map_err(Error::usage)?, false)
+}
+
+/// As [`choose`], for a parsed option. `poison` fills every new GPU buffer with NaN.
+///
+/// # Errors
+/// As [`choose`].
+pub fn open(choice: &DeviceChoice, poison: bool) -> Result<Device> {
+    if *choice == DeviceChoice::Cpu {
+        return Ok(Device::Cpu); // drivers are slow to ask, and may be broken
+    }
+    match select(choice, &gpu::adapters())? {
+        Some(adapter) => gpu::open(adapter.index, poison).map(Device::Gpu),
+        None => Ok(Device::Cpu),
+    }
+}
+
+/// The adapter that `choice` means, `None` for the CPU. Software adapters, slower than the CPU
+/// itself, are found only by name or number.
+///
+/// # Errors
+/// [`Error::Usage`] listing the devices when there is none such.
+pub fn select<'a>(
+    choice: &DeviceChoice,
+    adapters: &'a [AdapterReport],
+) -> Result<Option<&'a AdapterReport>> {
+    let unknown = |wanted: String| {
+        Error::usage(format!(
+            "--device: {wanted}; expected {}",
+            expected(adapters)
+        ))
+    };
+    let found = match choice {
+        DeviceChoice::Auto => return Ok(fastest(adapters.iter())),
+        DeviceChoice::Cpu => return Ok(None),
+        DeviceChoice::Gpu => {
+            fastest(adapters.iter()).ok_or_else(|| unknown("no hardware GPU found".into()))
+        }
+        DeviceChoice::Index(index) => adapters
+            .iter()
+            .find(|adapter| adapter.index == *index)
+            .ok_or_else(|| unknown(format!("no adapter number {index}"))),
+        DeviceChoice::Name(part) => {
+            let part = part.to_lowercase();
+            let named = |a: &&AdapterReport| a.name.to_lowercase().contains(&part);
+            fastest(adapters.iter().filter(named))
+                .or_else(|| adapters.iter().find(named))
+                .ok_or_else(|| unknown(format!("no adapter's name contains \"{part}\"")))
+        }
+    };
+    found.map(Some)
+}
+
+/// The first hardware adapter, discrete before integrated before virtual.
+fn fastest<'a>(adapters: impl Iterator<Item = &'a AdapterReport>) -> Option<&'a AdapterReport> {
+    let rank = |adapter: &&AdapterReport| match adapter.kind.as_str() {
+        "DiscreteGpu" => 0,
+        "IntegratedGpu" => 1,
+        _ => 2,
+    };
+    adapters.filter(|adapter| adapter.hardware).min_by_key(rank)
+}
+
+fn expected(adapters: &[AdapterReport]) -> String {
+    let list = adapters.iter().map(|a| {
+        let software = if a.hardware { "" } else { ", software" };
+        format!("{} ({}{software})", a.index, a.name)
+    });
+    let words = ["auto", "cpu"].map(String::from).into_iter();
+    let gpu = fastest(adapters.iter()).map(|_| "gpu".to_string());
+    words.chain(gpu).chain(list).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn adapter(index: usize, name: &str, kind: &str) -> AdapterReport {
+        AdapterReport {
+            index,
+            name: name.into(),
+            kind: kind.into(),
+            backend: "vulkan".into(),
+            driver: String::new(),
+            f16: false,
+            subgroups: None,
+            timestamps: false,
+            immediates: false,
+            cooperative_matrices: Vec::new(),
+            max_binding_bytes: 1 << 27,
+            max_workgroup_bytes: 1 << 14,
+            hardware: kind != "Cpu",
+        }
+    }
+
+    fn machine() -> Vec<AdapterReport> {
+        vec![
+            adapter(0, "llvmpipe", "Cpu"),
+            adapter(1, "Intel UHD", "IntegratedGpu"),
+            adapter(2, "NVIDIA T4", "DiscreteGpu"),
+            adapter(3, "NVIDIA H100", "DiscreteGpu"),
+        ]
+    }
+
+    fn index(name: &str, adapters: &[AdapterReport]) -> Result<Option<usize>> {
+        let choice = name.parse().map_err(Error::usage)?;
+        Ok(select(&choice, adapters)?.map(|adapter| adapter.index))
+    }
+
+    #[test]
+    fn words_numbers_and_names() {
+        for (name, expected) in [
+            ("auto", Some(2)),
+            ("gpu", Some(2)),
+            ("cpu", None),
+            ("1", Some(1)),
+            ("0", Some(0)),
+            ("uhd", Some(1)),
+            ("h100", Some(3)),
+            ("NVIDIA", Some(2)),
+            ("LLVM", Some(0)),
+        ] {
+            assert_eq!(index(name, &machine()).unwrap(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn integrated_is_better_than_none_and_software_is_not() {
+        assert_eq!(index("auto", &machine()[..2]).unwrap(), Some(1));
+        assert_eq!(index("auto", &machine()[..1]).unwrap(), None);
+        assert_eq!(index("auto", &[]).unwrap(), None);
+    }
+
+    #[test]
+    fn unknown_devices_are_wrong_usage_and_the_message_lists_what_there_is() {
+        for (name, adapters) in [
+            ("radv", machine()),
+            ("7", machine()),
+            ("gpu", machine()[..1].to_vec()),
+        ] {
+            let error = index(name, &adapters).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let message = error.to_string();
+            assert!(message.contains("0 (llvmpipe, software)"), "{message}");
+            assert!(message.starts_with("--device: no "), "{message}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! `astray evaluate`: figures on a labelled test set.
+
+use super::args::Evaluate;
+use super::{device, job};
+use crate::Result;
+use crate::data::Cache;
+use crate::detector::{Detector, Losses};
+use crate::evaluate::Summary;
+use crate::evaluate::overlay::write_atomic;
+use crate::evaluate::report::{CategoryReport, LossCurve, Report, ReportSample};
+use std::path::Path;
+
+pub fn run(args: &Evaluate) -> Result<u8> {
+    let device = device::open(&args.device.name, false)?;
+    let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
+    let mut all = Vec::new();
+    let mut samples = Vec::new();
+    let mut notes = Vec::new();
+    for dataset in job::datasets(&args.data, &args.category.names)? {
+        let detector = Detector::load(&job::model_file(&args.model, &dataset.name), &device)?;
+        super::check_weights(&detector, args.weights.as_deref())?;
+        let (metrics, described) =
+            job::evaluate(&detector, &dataset, cache.as_ref(), args.report.as_deref())?;
+        notes.extend(note(&detector));
+        all.push(metrics);
+        samples.extend(described);
+    }
+    let summary = Summary::new(all);
+    if let Some(folder) = &args.report {
+        notes.dedup();
+        report(
+            folder,
+            "astray: evaluation",
+            notes,
+            &summary,
+            samples,
+            &Losses::default(),
+            device.name(),
+        )?;
+    }
+    super::print(&if args.json {
+        super::json(&summary)?
+    } else {
+        summary.table()
+    })?;
+    Ok(0)
+}
+
+/// What a reader must know of a detector.
+pub fn note(detector: &Detector) -> Option<String> {
+    detector.extractor.is_seeded().then(|| {
+        "The backbone is random, calibrated on the training pictures: no ImageNet weights were given. \
+         It shows the whole chain at work; it sees little in RGB alone."
+            .to_string()
+    })
+}
+
+/// Writes `report.html` and `metrics.json` into a folder that holds the pictures.
+pub fn report(
+    folder: &Path,
+    title: &str,
+    notes: Vec<String>,
+    summary: &Summary,
+    samples: Vec<ReportSample>,
+    losses: &Losses,
+    device: &str,
+) -> Result<()> {
+    let categories = summary.categories.iter().map(|m| CategoryReport {
+        name: m.category.clone(),
+        image_auroc: m.image_auroc,
+        pixel_auroc: m.pixel_auroc,
+        aupro: m.aupro,
+        threshold: m.threshold,
+    });
+    let curve = |name: &str, values: &Vec<f32>| LossCurve {
+        name: name.into(),
+        values: values.clone(),
+    };
+    let curves = [
+        curve("teacher", &losses.teacher),
+        curve("student", &losses.student),
+    ];
+    let page = Report {
+        title: title.into(),
+        notes,
+        categories: categories.collect(),
+        samples,
+        losses: curves
+            .into_iter()
+            .filter(|c| !c.values.is_empty())
+            .collect(),
+        details: vec![
+            ("astray".into(), env!("CARGO_PKG_VERSION").into()),
+            ("device".into(), device.into()),
+        ],
+    };
+    page.write(&folder.join("report.html"))?;
+    write_atomic(
+        &folder.join("metrics.json"),
+        super::json(summary)?.as_bytes(),
+    )
+}

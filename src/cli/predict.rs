@@ -1,0 +1,133 @@
+//! `astray predict`: score, verdict, heat map and raw map of parts.
+
+use super::args::Predict;
+use super::{device, job};
+use crate::data::list_images;
+use crate::detector::Detector;
+use crate::evaluate::overlay::{Overlay, write_map, write_png};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+/// One line of `--json`.
+#[derive(Serialize)]
+struct Prediction<'a> {
+    path: &'a Path,
+    score: f32,
+    threshold: Option<f32>,
+    /// `None` where no threshold is known.
+    defective: Option<bool>,
+    overlay: Option<PathBuf>,
+    map: Option<PathBuf>,
+}
+
+pub fn run(args: &Predict) -> Result<u8> {
+    let device = device::open(&args.device.name, false)?;
+    let detector = Detector::load(&job::model_file(&args.model, ""), &device)?;
+    super::check_weights(&detector, args.weights.as_deref())?;
+    let threshold = args.threshold.or(detector.threshold);
+    let (rgb, depth) = (expand(&args.paths)?, expand(&args.depth)?);
+    let modality = detector.config.input.modality;
+    for (needed, found, what) in [
+        (modality.has_rgb(), &rgb, "pictures"),
+        (modality.has_depth(), &depth, "--depth maps"),
+    ] {
+        if needed && found.is_empty() {
+            return Err(Error::usage(format!(
+                "this model needs {what}; none were given"
+            )));
+        }
+    }
+    if modality.has_rgb() && modality.has_depth() && rgb.len() != depth.len() {
+        return Err(Error::usage(format!(
+            "{} pictures but {} depth maps: expected one for each",
+            rgb.len(),
+            depth.len()
+        )));
+    }
+    if let Some(folder) = &args.out {
+        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
+    }
+    let parts = if modality.has_rgb() { &rgb } else { &depth };
+    for (i, path) in parts.iter().enumerate() {
+        let rgb = modality.has_rgb().then(|| rgb[i].as_path());
+        let depth = modality.has_depth().then(|| depth[i].as_path());
+        let result = detector.score(&detector.extractor.features(rgb, depth, None)?)?;
+        let (mut overlay, mut map) = (None, None);
+        if let Some(folder) = &args.out {
+            let stem = path
+                .file_stem()
+                .map(|s| s.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let (picture, height, width) =
+                job::background(rgb, depth, detector.config.depth.unit_mm)?;
+            // The scale does not depend on the other parts: from nothing to twice the threshold.
+            let peak = result.map.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+            let high = threshold.map_or(peak, |t| (2.0 * t).max(f32::MIN_POSITIVE));
+            let heat = Overlay {
+                range: (0.0, high),
+                strength: 0.6,
+                threshold,
+            };
+            let pixels = heat.draw(
+                &picture,
+                (height, width),
+                &result.map,
+                (result.side, result.side),
+            )?;
+            let file = folder.join(format!("{stem}_heat.png"));
+            write_png(&file, &pixels, (height, width))?;
+            overlay = Some(file);
+            let file = folder.join(format!("{stem}_map.tiff"));
+            write_map(&file, &result.map, (result.side, result.side))?;
+            map = Some(file);
+        }
+        let defective = threshold.map(|t| result.score > t);
+        if args.json {
+            let line = Prediction {
+                path,
+                score: result.score,
+                threshold,
+                defective,
+                overlay,
+                map,
+            };
+            let line =
+                serde_json::to_string(&line).map_err(|e| Error::failed(format!("JSON: {e}")))?;
+            super::print(&line)?;
+        } else {
+            let verdict = match defective {
+                Some(true) => "DEFECT",
+                Some(false) => "good",
+                None => "no threshold",
+            };
+            super::print(&format!(
+                "{verdict:<12} {:>12.5}  {}",
+                result.score,
+                path.display()
+            ))?;
+        }
+    }
+    Ok(0)
+}
+
+/// Files, folders, and `-` for a list of paths on standard input.
+fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            for line in std::io::stdin().lock().lines() {
+                let line = line.map_err(|e| Error::failed(format!("standard input: {e}")))?;
+                if !line.trim().is_empty() {
+                    all.push(line.trim().into());
+                }
+            }
+        } else if path.is_dir() {
+            all.extend(list_images(path)?);
+        } else {
+            all.push(path.clone());
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,106 @@
+//! `astray train`: a model from a folder of good parts.
+
+use super::args::Train;
+use super::{device, job};
+use crate::data::{Cache, Dataset};
+use crate::detector::config::Config;
+use crate::detector::{Detector, Extractor, Losses, Progress, train};
+use crate::tensor::Device;
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Good parts are called defective this rarely by the first threshold.
+const QUANTILE: f64 = 0.99;
+
+pub fn run(args: &Train) -> Result<u8> {
+    let config = Config::load(
+        args.config.preset.as_deref(),
+        args.config.config.as_deref(),
+        &args.settings(),
+    )?;
+    let device = device::open(&args.device.name, false)?;
+    let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
+    let datasets = job::datasets(&args.data, &args.category.names)?;
+    for dataset in &datasets {
+        let (mut detector, _) = fit(
+            &config,
+            &device,
+            dataset,
+            args.weights.as_deref(),
+            cache.as_ref(),
+        )?;
+        let folder = if datasets.len() == 1 {
+            args.out.clone()
+        } else {
+            args.out.join(&dataset.name)
+        };
+        save(&mut detector, &folder)?;
+        let threshold = detector
+            .threshold
+            .map_or("none".into(), |t| format!("{t:.4}"));
+        super::print(&format!(
+            "{}: model {}, threshold {threshold}, backbone {}",
+            dataset.name,
+            folder.join(job::MODEL).display(),
+            detector.extractor.origin()
+        ))?;
+    }
+    Ok(0)
+}
+
+/// Writes the model into a folder, which is made.
+pub fn save(detector: &mut Detector, folder: &Path) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
+    detector.save(&folder.join(job::MODEL))
+}
+
+/// Trains on a category and sets the threshold from its validation parts, or, where there are
+/// none, from the training parts.
+pub fn fit(
+    config: &Config,
+    device: &Device,
+    dataset: &Dataset,
+    weights: Option<&Path>,
+    cache: Option<&Cache>,
+) -> Result<(Detector, Losses)> {
+    for (train, test) in dataset.overlap()? {
+        tracing::warn!(
+            "{} is also a training part: {}",
+            test.display(),
+            train.display()
+        );
+    }
+    let pictures: Vec<&Path> = dataset
+        .train
+        .iter()
+        .filter_map(|s| s.rgb.as_deref())
+        .collect();
+    let extractor = Extractor::new(config, device, weights, &pictures)?;
+    if extractor.is_seeded() {
+        eprintln!(
+            "note: no --weights given: the backbone is random ({}), calibrated on the training pictures. \
+             It sees little in RGB alone; ImageNet weights would gain much.",
+            extractor.origin()
+        );
+    }
+    let parts = job::features(&extractor, &dataset.train, cache, "features")?;
+    let epochs = config.train.teacher_epochs + config.train.student_epochs;
+    let bar = job::bar("train", epochs);
+    let mut tell = |progress: Progress| {
+        bar.inc(1);
+        bar.set_message(format!(
+            "{} {}/{} loss {:.4}",
+            progress.stage, progress.epoch, progress.epochs, progress.loss
+        ));
+    };
+    let (mut detector, losses) = train(extractor, &parts, &mut tell)?;
+    bar.finish();
+    match dataset.validation.is_empty() {
+        true => detector.calibrate(&parts, QUANTILE)?,
+        false => {
+            let good = job::features(&detector.extractor, &dataset.validation, cache, "threshold")?;
+            detector.calibrate(&good, QUANTILE)?
+        }
+    };
+    Ok((detector, losses))
+}

@@ -1,0 +1,110 @@
+//! Activations and their gradients; see `shaders/activation.wgsl`.
+
+use super::simd::{exp, vectorised};
+use bytemuck::{Pod, Zeroable};
+use rayon::prelude::*;
+
+const CHUNK: usize = 16 * 1024;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    Identity,
+    /// max(x, 0) + slope·min(x, 0); slope 0 is ReLU.
+    LeakyRelu(f32),
+    /// x·sigmoid(x)
+    Silu,
+    Sigmoid,
+}
+
+impl Activation {
+    pub const RELU: Self = Self::LeakyRelu(0.0);
+
+    /// The number that shaders know it by (`activate` in `shaders/prelude.wgsl`).
+    pub fn kind(self) -> u32 {
+        match self {
+            Self::Identity => 0,
+            Self::LeakyRelu(_) => 1,
+            Self::Silu => 2,
+            Self::Sigmoid => 3,
+        }
+    }
+
+    pub fn slope(self) -> f32 {
+        match self {
+            Self::LeakyRelu(slope) => slope,
+            _ => 0.0,
+        }
+    }
+
+    /// Applies it to a row in place.
+    #[inline(always)]
+    pub fn apply(self, row: &mut [f32]) {
+        match self {
+            Self::Identity => {}
+            Self::LeakyRelu(slope) => row
+                .iter_mut()
+                .for_each(|x| *x = if *x > 0.0 { *x } else { slope * *x }),
+            Self::Silu => row.iter_mut().for_each(|x| *x /= 1.0 + exp(-*x)),
+            Self::Sigmoid => row.iter_mut().for_each(|x| *x = 1.0 / (1.0 + exp(-*x))),
+        }
+    }
+
+    /// Its derivative at x.
+    #[inline(always)]
+    fn derivative(self, x: f32) -> f32 {
+        let sigmoid = 1.0 / (1.0 + exp(-x));
+        match self {
+            Self::Identity => 1.0,
+            Self::LeakyRelu(slope) => {
+                if x > 0.0 {
+                    1.0
+                } else {
+                    slope
+                }
+            }
+            Self::Silu => sigmoid * (1.0 + x * (1.0 - sigmoid)),
+            // Not σ·(1 − σ), which cancels where σ is near 1.
+            Self::Sigmoid => {
+                let e = exp(-x.abs());
+                e / ((1.0 + e) * (1.0 + e))
+            }
+        }
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub struct Params {
+    pub count: u32,
+    pub kind: u32,
+    pub slope: f32,
+}
+
+pub fn forward(x: &[f32], activation: Activation) -> Vec<f32> {
+    let mut y = x.to_vec();
+    y.par_chunks_mut(CHUNK).for_each(|chunk| {
+        vectorised(
+            #[inline(always)]
+            || activation.apply(chunk),
+        )
+    });
+    y
+}
+
+/// grad · activation'(x)
+pub fn backward(x: &[f32], grad: &[f32], activation: Activation) -> Vec<f32> {
+    let mut dx = grad.to_vec();
+    dx.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(dx, x)| {
+            vectorised(
+                #[inline(always)]
+                || {
+                    dx.iter_mut()
+                        .zip(x)
+                        .for_each(|(d, &x)| *d *= activation.derivative(x))
+                },
+            )
+        });
+    dx
+}

@@ -1,0 +1,113 @@
+//! Ground-truth masks: which pixels of a picture are defective.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+
+use super::image::decode;
+use crate::{Error, Result};
+
+/// A binary mask [height, width]; 1 is a defect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    pub width: usize,
+    pub height: usize,
+    pub pixels: Vec<u8>,
+}
+
+impl Mask {
+    /// The mask of a good part.
+    pub fn empty(width: usize, height: usize) -> Self {
+        Self {
+            width,
+            height,
+            pixels: vec![0; width * height],
+        }
+    }
+
+    /// Loads a mask; as in MVTec AD every pixel above 0 is a defect. Alpha is ignored.
+    pub fn load(path: &Path) -> Result<Self> {
+        let picture = decode(path)?;
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let color = picture.color();
+        let channels = usize::from(color.channel_count());
+        let values = channels - usize::from(color.has_alpha());
+        let sample = usize::from(color.bytes_per_pixel()) / channels;
+        let pixels = picture
+            .as_bytes()
+            .chunks_exact(channels * sample)
+            .map(|pixel| u8::from(pixel[..values * sample].iter().any(|&byte| byte > 0)))
+            .collect();
+        Ok(Self {
+            width,
+            height,
+            pixels,
+        })
+    }
+
+    /// Loads the mask of a picture of `width` x `height`; another size is an error.
+    pub fn load_for(path: &Path, width: usize, height: usize) -> Result<Self> {
+        let mask = Self::load(path)?;
+        if (mask.width, mask.height) != (width, height) {
+            return Err(Error::file(
+                path,
+                format!(
+                    "the mask is {} x {} pixels, its picture {width} x {height}; both must have \
+                     the same size",
+                    mask.width, mask.height
+                ),
+            ));
+        }
+        Ok(mask)
+    }
+
+    pub fn has_defect(&self) -> bool {
+        self.pixels.contains(&1)
+    }
+
+    /// Nearest neighbour, PyTorch's `F.interpolate(mode="nearest-exact")` and PIL's `NEAREST`:
+    /// the input pixel under the centre of each output pixel.
+    pub fn resize_nearest(&self, width: usize, height: usize) -> Self {
+        let column: Vec<usize> = (0..width)
+            .map(|x| (2 * x + 1) * self.width / (2 * width))
+            .collect();
+        self.resample(width, height, |y| {
+            let row = (2 * y + 1) * self.height / (2 * height);
+            let row = &self.pixels[row * self.width..][..self.width];
+            column.iter().map(|&x| row[x]).collect()
+        })
+    }
+
+    /// An output pixel is a defect if it overlaps any defective pixel, so that no defect is lost,
+    /// however small.
+    pub fn resize_any(&self, width: usize, height: usize) -> Self {
+        let covered = |i: usize, from: usize, to: usize| {
+            i * from / to..((i + 1) * from).div_ceil(to).min(from)
+        };
+        self.resample(width, height, |y| {
+            let rows = covered(y, self.height, height);
+            (0..width)
+                .map(|x| {
+                    let columns = covered(x, self.width, width);
+                    let hit = rows
+                        .clone()
+                        .any(|row| self.pixels[row * self.width..][columns.clone()].contains(&1));
+                    u8::from(hit)
+                })
+                .collect()
+        })
+    }
+
+    fn resample(
+        &self,
+        width: usize,
+        height: usize,
+        row: impl Fn(usize) -> Vec<u8> + Send + Sync,
+    ) -> Self {
+        Self {
+            width,
+            height,
+            pixels: (0..height).into_par_iter().flat_map_iter(row).collect(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The choices that are one of a few words, spelt in TOML as they are spelt here.
+
+use serde::{Deserialize, Serialize};
+
+/// What the sensor gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Modality {
+    #[serde(rename = "rgb")]
+    Rgb,
+    #[serde(rename = "depth")]
+    Depth,
+    #[serde(rename = "rgb+depth")]
+    RgbDepth,
+}
+
+impl Modality {
+    pub fn has_rgb(self) -> bool {
+        self != Self::Depth
+    }
+
+    pub fn has_depth(self) -> bool {
+        self != Self::Rgb
+    }
+}
+
+/// How an image that is not square becomes square (spec section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resize {
+    Stretch,
+    Letterbox,
+}
+
+/// The foreground mask at feature resolution: the paper's 0 or 1, or the released code's
+/// fractions (spec section 3, step 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mask {
+    Binary,
+    Soft,
+}
+
+/// Padding of the backbone's stride-2 convolutions (spec section 2); `auto` goes with the naming
+/// scheme of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    Auto,
+    Same,
+    Symmetric,
+    Same456,
+}
+
+/// Table 5: the paper's convolutional student, or one of the teacher's own architecture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StudentKind {
+    Cnn,
+    Flow,
+}
+
+/// What the teacher's loss is averaged over (spec section 5): the paper's foreground pixels, or
+/// the released code's all pixels, the background counting 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LossMean {
+    Foreground,
+    All,
+}
+
+/// One score for an image (spec section 8); `auto` is `max` where a foreground mask exists and
+/// `mean` where none does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageScore {
+    Auto,
+    Max,
+    Mean,
+}
+
+/// Student-teacher distance, or the teacher's negative log-likelihood alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScoreSource {
+    Distance,
+    Likelihood,
+}
+
+/// Which block of the backbone gives the features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TapValue", into = "TapValue")]
+pub enum Tap {
+    /// The backbone's own choice: for B5 block 35, the last of its sixth stage.
+    Auto,
+    /// The output of this block, counted from 0.
+    Block(usize),
+}
+
+/// [`Tap`] as TOML spells it: `"auto"` or a block index.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum TapValue {
+    Index(usize),
+    Word(String),
+}
+
+impl TryFrom<TapValue> for Tap {
+    type Error = String;
+
+    fn try_from(value: TapValue) -> Result<Self, String> {
+        match value {
+            TapValue::Index(block) => Ok(Self::Block(block)),
+            TapValue::Word(word) if word == "auto" => Ok(Self::Auto),
+            TapValue::Word(_) => Err("not a block".into()),
+        }
+    }
+}
+
+impl From<Tap> for TapValue {
+    fn from(tap: Tap) -> Self {
+        match tap {
+            Tap::Auto => Self::Word("auto".into()),
+            Tap::Block(block) => Self::Index(block),
+        }
+    }
+}

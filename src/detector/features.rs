@@ -1,0 +1,285 @@
+//! From files to the maps that teacher and student see.
+
+use super::config::{self, Config, Tap};
+use crate::data::{
+    Cache, Depth, DepthMap, DepthMask, DepthOptions, Rgb, preprocess, resize::Resize,
+};
+use crate::models::efficientnet::{Backbone, EfficientNet, Padding};
+use crate::nn::weights::Weights;
+use crate::ops::unshuffle::unshuffle;
+use crate::tape::Tape;
+use crate::tensor::{Device, Tensor};
+use crate::{Error, Result};
+use std::path::Path;
+
+/// Pictures that a seeded backbone is calibrated on.
+const CALIBRATION_PICTURES: usize = 8;
+
+/// What is known of one part: features [side,side,C] and the foreground mask [side,side].
+#[derive(Clone, Debug)]
+pub struct Features {
+    pub map: Vec<f32>,
+    pub mask: Vec<f32>,
+}
+
+/// The frozen front of a detector.
+pub struct Extractor {
+    pub(super) config: Config,
+    pub(super) device: Device,
+    pub(super) net: Option<EfficientNet>,
+    /// sha256 of the weight file, or how the backbone was seeded.
+    pub(super) origin: String,
+}
+
+fn padding(choice: config::Padding) -> Option<Padding> {
+    match choice {
+        config::Padding::Auto => None,
+        config::Padding::Same => Some(Padding::Same),
+        config::Padding::Symmetric => Some(Padding::Symmetric),
+        config::Padding::Same456 => Some(Padding::Same456),
+    }
+}
+
+fn resize(choice: config::Resize) -> Resize {
+    match choice {
+        config::Resize::Stretch => Resize::Stretch,
+        config::Resize::Letterbox => Resize::Letterbox,
+    }
+}
+
+impl Extractor {
+    /// With published weights, or, without, a seeded backbone that is calibrated on `pictures`.
+    ///
+    /// # Errors
+    /// Weights or pictures that cannot be used.
+    pub fn new(
+        config: &Config,
+        device: &Device,
+        weights: Option<&Path>,
+        pictures: &[&Path],
+    ) -> Result<Self> {
+        let mut extractor = Self {
+            config: config.clone(),
+            device: device.clone(),
+            net: None,
+            origin: "none".into(),
+        };
+        if !config.input.modality.has_rgb() {
+            return Ok(extractor);
+        }
+        match weights {
+            Some(path) => {
+                let weights = Weights::read(path)?;
+                let padding = padding(config.backbone.padding);
+                extractor.origin = weights.sha256.clone();
+                extractor.net = Some(EfficientNet::load(
+                    device,
+                    extractor.backbone()?,
+                    &weights,
+                    padding,
+                )?);
+            }
+            None => {
+                let mut net = extractor.unweighted()?;
+                let step = pictures.len().div_ceil(CALIBRATION_PICTURES).max(1);
+                let chosen = pictures.iter().step_by(step);
+                let mut batch = Vec::new();
+                for path in chosen.clone() {
+                    batch.extend(extractor.picture(path)?);
+                }
+                let side = config.input.image_size;
+                net.calibrate(&Tensor::new(
+                    device,
+                    [chosen.count(), side, side, 3],
+                    batch,
+                )?)?;
+                extractor.origin = format!("seeded {}", config.train.seed);
+                extractor.net = Some(net);
+            }
+        }
+        Ok(extractor)
+    }
+
+    fn backbone(&self) -> Result<Backbone> {
+        let tap = match self.config.backbone.tap {
+            Tap::Auto => None,
+            Tap::Block(block) => Some(block),
+        };
+        let backbone = Backbone::new(&self.config.backbone.name, tap)?;
+        let (side, stride) = (self.config.input.image_size, backbone.stride());
+        if side % stride != 0 {
+            let message = format!(
+                "input.image_size = {side}: expected a multiple of the backbone's stride {stride}"
+            );
+            return Err(Error::usage(message));
+        }
+        Ok(backbone)
+    }
+
+    /// The network with seeded weights, to be calibrated or overwritten.
+    pub(super) fn unweighted(&self) -> Result<EfficientNet> {
+        let padding = padding(self.config.backbone.padding);
+        EfficientNet::seeded(
+            &self.device,
+            self.backbone()?,
+            padding,
+            self.config.train.seed,
+        )
+    }
+
+    /// Is the backbone random, for want of weights?
+    pub fn is_seeded(&self) -> bool {
+        self.origin.starts_with("seeded")
+    }
+
+    /// sha256 of the weight file, or how the backbone was seeded.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// Pixels along a side of the feature map.
+    pub fn side(&self) -> usize {
+        match &self.net {
+            Some(net) => self.config.input.image_size / net.backbone().stride(),
+            None => self.config.depth.size / self.config.depth.unshuffle,
+        }
+    }
+
+    /// Channels of the features.
+    pub fn channels(&self) -> usize {
+        let rgb = self.net.as_ref().map_or(0, |net| net.backbone().channels());
+        let depth = self.config.depth.unshuffle * self.config.depth.unshuffle;
+        rgb + if self.config.input.modality.has_depth() {
+            depth
+        } else {
+            0
+        }
+    }
+
+    /// A picture at the size of the input, normalised, [side,side,3].
+    fn picture(&self, path: &Path) -> Result<Vec<f32>> {
+        let side = self.config.input.image_size;
+        let (picture, _) = Rgb::load(path)?.fit(side, side, resize(self.config.input.resize));
+        Ok(picture.normalize())
+    }
+
+    /// A depth map as the network sees it.
+    ///
+    /// # Errors
+    /// A file that cannot be used.
+    pub fn depth(&self, path: &Path) -> Result<Depth> {
+        let depth = &self.config.depth;
+        let options = DepthOptions {
+            depth_scale: depth.unit_mm / 1000.0,
+            fill_passes: depth.fill_passes,
+            foreground_distance: depth.foreground_mm / 1000.0,
+            dilation: depth.dilation,
+            size: depth.size,
+            map_size: self.side(),
+            mask: match depth.mask {
+                config::Mask::Binary => DepthMask::Binary,
+                config::Mask::Soft => DepthMask::Soft,
+            },
+            resize: resize(self.config.input.resize),
+            ..DepthOptions::default()
+        };
+        preprocess(&DepthMap::load(path, options.depth_scale)?, &options, path)
+    }
+
+    /// The features of one part. RGB features are looked up in, and added to, `cache`; a cache that
+    /// cannot be written costs time, not the run.
+    ///
+    /// # Errors
+    /// A file that is missing or cannot be used.
+    pub fn features(
+        &self,
+        rgb: Option<&Path>,
+        depth: Option<&Path>,
+        cache: Option<&Cache>,
+    ) -> Result<Features> {
+        let side = self.side();
+        let needs = |what: &str| {
+            Error::usage(format!(
+                "the model needs {what} of every part, and one has none"
+            ))
+        };
+        let picture = match &self.net {
+            Some(net) => {
+                Some(self.rgb_features(net, rgb.ok_or_else(|| needs("a picture"))?, cache)?)
+            }
+            None => None,
+        };
+        if !self.config.input.modality.has_depth() {
+            return Ok(Features {
+                map: picture.unwrap_or_default(),
+                mask: vec![1.0; side * side],
+            });
+        }
+        let depth = self.depth(depth.ok_or_else(|| needs("a depth map"))?)?;
+        let size = self.config.depth.size;
+        let d = self.config.depth.unshuffle;
+        let tape = Tape::inference();
+        let map = tape.constant(&Tensor::new(&Device::Cpu, [1, size, size, 1], depth.depth)?);
+        let unshuffled = unshuffle(&tape, &map, d)?.tensor().to_vec()?;
+        let map = match picture {
+            None => unshuffled,
+            Some(picture) => {
+                let channels = picture.len() / (side * side);
+                let pixels = picture.chunks(channels).zip(unshuffled.chunks(d * d));
+                pixels
+                    .flat_map(|(rgb, depth)| rgb.iter().chain(depth).copied())
+                    .collect()
+            }
+        };
+        // A map on which nothing stands out is looked at as a whole.
+        let empty = depth.mask.iter().all(|&m| m == 0.0);
+        Ok(Features {
+            map,
+            mask: if empty {
+                vec![1.0; side * side]
+            } else {
+                depth.mask
+            },
+        })
+    }
+
+    fn rgb_features(
+        &self,
+        net: &EfficientNet,
+        path: &Path,
+        cache: Option<&Cache>,
+    ) -> Result<Vec<f32>> {
+        let size = self.config.input.image_size;
+        let shape = [self.side(), self.side(), net.backbone().channels()];
+        let key = match cache {
+            Some(cache) => {
+                let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+                let how = format!(
+                    "{} tap {} {:?} {size} {:?}",
+                    net.backbone().name,
+                    net.backbone().blocks.len() - 1,
+                    net.padding(),
+                    self.config.input.resize
+                );
+                Some((
+                    cache,
+                    cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]),
+                ))
+            }
+            // A seeded backbone is another one for every set of pictures.
+            None => None,
+        };
+        let key = key.filter(|_| !self.is_seeded());
+        if let Some(found) = key.as_ref().and_then(|(cache, key)| cache.get(key, &shape)) {
+            return Ok(found);
+        }
+        let x = Tensor::new(&self.device, [1, size, size, 3], self.picture(path)?)?;
+        let features = net.forward(&x)?.to_vec()?;
+        if let Some((cache, key)) = key
+            && let Err(error) = cache.put(&key, &shape, &features)
+        {
+            tracing::warn!("features are not cached: {error}");
+        }
+        Ok(features)
+    }
+}

@@ -1,0 +1,195 @@
+//! A trained detector and its file: one safetensors file with backbone, teacher, student and
+//! threshold; the configuration, the program's version and the backbone's origin in its metadata.
+
+use super::config::Config;
+use super::train::{new_student, new_teacher};
+use super::{Extractor, Features};
+use crate::evaluate::Rule;
+use crate::models::efficientnet::Padding;
+use crate::models::real_nvp::RealNvp;
+use crate::models::student::Student;
+use crate::nn::layers::Parameters;
+use crate::nn::weights::{Weights, write_safetensors};
+use crate::tensor::{Device, Tensor};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Counts up when older programs could not read the file any more.
+const FORMAT: u32 = 1;
+
+/// The student: the paper's CNN, or a flow like the teacher (Table 5).
+#[allow(clippy::large_enum_variant)]
+pub enum StudentNet {
+    Cnn(Student),
+    Flow(RealNvp),
+}
+
+impl StudentNet {
+    /// What is trained.
+    pub fn parameters(&mut self) -> Parameters<'_> {
+        match self {
+            Self::Cnn(student) => student.parameters(),
+            Self::Flow(flow) => flow.parameters(),
+        }
+    }
+
+    fn buffers(&mut self) -> Parameters<'_> {
+        match self {
+            Self::Cnn(student) => student.buffers(),
+            Self::Flow(_) => Parameters::new(),
+        }
+    }
+}
+
+/// A trained detector.
+pub struct Detector {
+    pub config: Config,
+    pub(super) device: Device,
+    pub extractor: Extractor,
+    pub(super) teacher: RealNvp,
+    pub(super) student: StudentNet,
+    /// A part that scores higher is defective; `None` before calibration.
+    pub threshold: Option<f32>,
+}
+
+impl Detector {
+    /// All tensors by name; the order is the file's.
+    fn tensors(&mut self, mut visit: impl FnMut(String, &mut Tensor) -> Result<()>) -> Result<()> {
+        if let Some(net) = &mut self.extractor.net {
+            net.parameters()
+                .into_iter()
+                .try_for_each(|(name, t)| visit(format!("backbone.{name}"), t))?;
+        }
+        self.teacher
+            .parameters()
+            .into_iter()
+            .try_for_each(|(name, t)| visit(format!("teacher.{name}"), t))?;
+        self.student
+            .parameters()
+            .into_iter()
+            .try_for_each(|(name, t)| visit(format!("student.{name}"), t))?;
+        self.student
+            .buffers()
+            .into_iter()
+            .try_for_each(|(name, t)| visit(format!("student.{name}"), t))
+    }
+
+    /// Writes the model, whole or not at all.
+    ///
+    /// # Errors
+    /// A file that cannot be written.
+    pub fn save(&mut self, path: &Path) -> Result<()> {
+        let mut list = Vec::new();
+        self.tensors(|name, tensor| {
+            list.push((name, tensor.shape().dims().to_vec(), tensor.to_vec()?));
+            Ok(())
+        })?;
+        let mut metadata = HashMap::from([
+            ("format".to_string(), FORMAT.to_string()),
+            ("astray".to_string(), env!("CARGO_PKG_VERSION").to_string()),
+            ("config".to_string(), self.config.to_toml()?),
+            ("backbone".to_string(), self.extractor.origin.clone()),
+        ]);
+        if let Some(net) = &self.extractor.net {
+            metadata.insert("padding".to_string(), format!("{:?}", net.padding()));
+        }
+        if let Some(threshold) = self.threshold {
+            metadata.insert("threshold".to_string(), threshold.to_string());
+        }
+        write_safetensors(path, &list, metadata)
+    }
+
+    /// Reads a model.
+    ///
+    /// # Errors
+    /// [`Error::File`] when it is no model, cut short, damaged, or from a newer version.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let weights = Weights::read(path)?;
+        let entry = |key: &str| {
+            let missing = || {
+                Error::file(
+                    path,
+                    format!(
+                        "no model of astray: its metadata has no `{key}`; make one with `astray train`"
+                    ),
+                )
+            };
+            weights.metadata.get(key).ok_or_else(missing)
+        };
+        let format: u32 = entry("format")?.parse().unwrap_or(u32::MAX);
+        if format > FORMAT {
+            let message = format!(
+                "written by astray {} in format {}; this is astray {}, which reads up to {FORMAT}: update it",
+                entry("astray")?,
+                entry("format")?,
+                env!("CARGO_PKG_VERSION")
+            );
+            return Err(Error::file(path, message));
+        }
+        let config = Config::from_toml(entry("config")?, path)?;
+        let origin = entry("backbone")?.clone();
+        let mut extractor = Extractor {
+            config: config.clone(),
+            device: device.clone(),
+            net: None,
+            origin,
+        };
+        if config.input.modality.has_rgb() {
+            let padding = entry("padding")?;
+            let known = [Padding::Same, Padding::Symmetric, Padding::Same456];
+            let padding = known.into_iter().find(|p| format!("{p:?}") == *padding);
+            let padding = padding.ok_or_else(|| Error::file(path, "its padding is unknown"))?;
+            extractor.net = Some(extractor.unweighted()?.with_padding(padding));
+        }
+        let channels = extractor.channels();
+        let threshold = weights
+            .metadata
+            .get("threshold")
+            .and_then(|t| t.parse().ok());
+        let mut detector = Self {
+            teacher: new_teacher(
+                &config,
+                device,
+                channels,
+                config.teacher.kernels.clone(),
+                "teacher.",
+            )?,
+            student: new_student(&config, device, channels)?,
+            config,
+            device: device.clone(),
+            extractor,
+            threshold,
+        };
+        detector.tensors(|name, tensor| {
+            let array = weights
+                .tensors
+                .get(&name)
+                .filter(|a| a.shape == tensor.shape().dims());
+            let array = array.ok_or_else(|| {
+                let message = format!(
+                    "tensor `{name}` {} is missing or of another shape: the model is damaged",
+                    tensor.shape()
+                );
+                Error::file(path, message)
+            })?;
+            *tensor = Tensor::new(device, tensor.shape(), array.data.clone())?;
+            Ok(())
+        })?;
+        Ok(detector)
+    }
+
+    /// Sets the threshold to a quantile of the scores of good parts.
+    ///
+    /// # Errors
+    /// Scores that are no numbers, or none.
+    pub fn calibrate(&mut self, good: &[Features], quantile: f64) -> Result<f32> {
+        let scores = good
+            .iter()
+            .map(|part| Ok(self.score(part)?.score))
+            .collect::<Result<Vec<f32>>>()?;
+        let threshold = Rule::Quantile(quantile).threshold(&scores)?;
+        self.threshold = Some(threshold);
+        Ok(threshold)
+    }
+}

@@ -1,0 +1,284 @@
+//! Training: the teacher by likelihood, then the student against the frozen teacher (spec section 7).
+
+use super::config::{Config, LossMean, StudentKind};
+use super::{Detector, Extractor, Features, StudentNet};
+use crate::models::positional::positional_encoding;
+use crate::models::real_nvp::{RealNvp, RealNvpConfig};
+use crate::models::student::{Student, StudentConfig};
+use crate::nn::optimiser::Optimiser;
+use crate::nn::random::Random;
+use crate::ops::{adam::Adam, distance::distance, likelihood::likelihood, sum::sum};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Tensor};
+use crate::{Error, Result};
+
+/// Mean loss of every epoch.
+#[derive(Clone, Debug, Default)]
+pub struct Losses {
+    pub teacher: Vec<f32>,
+    pub student: Vec<f32>,
+}
+
+/// Told to the caller after every epoch.
+pub struct Progress {
+    pub stage: &'static str,
+    pub epoch: usize,
+    pub epochs: usize,
+    pub loss: f32,
+}
+
+/// One batch on the device.
+struct Batch {
+    x: Tensor,
+    mask: Tensor,
+    place: Option<Tensor>,
+    /// One over what the loss is averaged over.
+    weight: f32,
+    members: Vec<usize>,
+}
+
+struct Batches<'a> {
+    config: &'a Config,
+    device: &'a Device,
+    parts: &'a [Features],
+    side: usize,
+    channels: usize,
+}
+
+impl Batches<'_> {
+    /// The members of each batch of an epoch, shuffled by the seed. The last incomplete batch is
+    /// dropped, unless it is the only one.
+    fn epoch(&self, stage: u64, epoch: usize) -> Vec<Vec<usize>> {
+        let seed = self.config.train.seed
+            ^ stage.wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            ^ (epoch as u64) << 20;
+        let mut order: Vec<usize> = (0..self.parts.len()).collect();
+        Random::new(seed).shuffle(&mut order);
+        let size = self.config.train.batch;
+        let mut batches: Vec<Vec<usize>> = order.chunks(size).map(<[usize]>::to_vec).collect();
+        if self.config.train.drop_last
+            && batches.len() > 1
+            && !self.parts.len().is_multiple_of(size)
+        {
+            batches.pop();
+        }
+        batches
+    }
+
+    fn load(&self, members: Vec<usize>) -> Result<Batch> {
+        let (n, side) = (members.len(), self.side);
+        let gather = |f: fn(&Features) -> &[f32]| {
+            members
+                .iter()
+                .flat_map(|&i| f(&self.parts[i]))
+                .copied()
+                .collect()
+        };
+        let mask: Vec<f32> = gather(|part| &part.mask);
+        let over = match self.config.train.loss_mean {
+            LossMean::Foreground => mask.iter().sum::<f32>(),
+            LossMean::All => mask.len() as f32,
+        };
+        let place = match self.config.positional.channels {
+            0 => None,
+            channels => Some(positional_encoding(self.device, [n, side, side], channels)?),
+        };
+        let x = Tensor::new(
+            self.device,
+            [n, side, side, self.channels],
+            gather(|part| &part.map),
+        )?;
+        let mask = Tensor::new(self.device, [n, side, side, 1], mask)?;
+        Ok(Batch {
+            x,
+            mask,
+            place,
+            weight: 1.0 / over.max(1.0),
+            members,
+        })
+    }
+
+    /// Runs `step` on every batch of every epoch.
+    fn run(
+        &self,
+        stage: &'static str,
+        epochs: usize,
+        tell: &mut dyn FnMut(Progress),
+        mut step: impl FnMut(&Batch) -> Result<f32>,
+    ) -> Result<Vec<f32>> {
+        let mut losses = Vec::new();
+        for epoch in 0..epochs {
+            let batches = self.epoch(stage.len() as u64, epoch);
+            let count = batches.len() as f32;
+            let mut loss = 0.0;
+            for members in batches {
+                loss += step(&self.load(members)?)? / count;
+            }
+            if !loss.is_finite() {
+                return Err(Error::failed(format!(
+                    "the {stage}'s loss became {loss} in epoch {}; try a lower train.learning_rate",
+                    epoch + 1
+                )));
+            }
+            losses.push(loss);
+            tell(Progress {
+                stage,
+                epoch: epoch + 1,
+                epochs,
+                loss,
+            });
+        }
+        Ok(losses)
+    }
+}
+
+/// The teacher that a configuration asks for, untrained.
+pub(super) fn new_teacher(
+    config: &Config,
+    device: &Device,
+    channels: usize,
+    kernels: Vec<usize>,
+    name: &str,
+) -> Result<RealNvp> {
+    let flow = RealNvpConfig {
+        channels,
+        condition: config.positional.channels,
+        hidden: config.teacher.hidden,
+        kernels,
+        alpha: config.teacher.clamp as f32,
+    };
+    RealNvp::init(device, flow, name, config.train.seed)
+}
+
+/// The student that a configuration asks for, untrained.
+pub(super) fn new_student(config: &Config, device: &Device, channels: usize) -> Result<StudentNet> {
+    Ok(match config.student.kind {
+        StudentKind::Flow => StudentNet::Flow(new_teacher(
+            config,
+            device,
+            channels,
+            config.student_kernels(),
+            "student.",
+        )?),
+        StudentKind::Cnn => {
+            let sizes = StudentConfig {
+                channels,
+                condition: config.positional.channels,
+                width: config.student.width,
+                blocks: config.student.blocks,
+                slope: config.student.slope as f32,
+            };
+            StudentNet::Cnn(Student::init(device, sizes, "student.", config.train.seed)?)
+        }
+    })
+}
+
+/// Trains a detector on the features of good parts.
+///
+/// # Errors
+/// No parts, a loss that is no number, or a device that gave up.
+pub fn train(
+    extractor: Extractor,
+    parts: &[Features],
+    tell: &mut dyn FnMut(Progress),
+) -> Result<(Detector, Losses)> {
+    if parts.is_empty() {
+        return Err(Error::failed("there are no good parts to train on"));
+    }
+    let (config, device) = (extractor.config.clone(), extractor.device.clone());
+    let (side, channels) = (extractor.side(), extractor.channels());
+    let batches = Batches {
+        config: &config,
+        device: &device,
+        parts,
+        side,
+        channels,
+    };
+    let optimiser = || {
+        Optimiser::new(Adam {
+            learning_rate: config.train.learning_rate,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: config.train.weight_decay,
+        })
+    };
+
+    let mut teacher = new_teacher(
+        &config,
+        &device,
+        channels,
+        config.teacher.kernels.clone(),
+        "teacher.",
+    )?;
+    let mut adam = optimiser();
+    let teacher_losses = batches.run("teacher", config.train.teacher_epochs, tell, |batch| {
+        let tape = Tape::training();
+        let place = batch.place.as_ref().map(|place| tape.constant(place));
+        let (z, log_det) = teacher.forward(&tape, &tape.constant(&batch.x), place.as_ref())?;
+        let loss = sum(
+            &tape,
+            &likelihood(&tape, &z, &log_det, &batch.mask)?,
+            batch.weight,
+        )?;
+        adam.step(teacher.parameters(), tape.backward(&loss)?)?;
+        loss.tensor().item()
+    })?;
+
+    // The frozen teacher's answers do not change: they are computed once.
+    let mut answers = Vec::with_capacity(parts.len());
+    if config.train.student_epochs > 0 {
+        for i in 0..parts.len() {
+            let batch = batches.load(vec![i])?;
+            let tape = Tape::inference();
+            let place = batch.place.as_ref().map(|place| tape.constant(place));
+            answers.push(
+                teacher
+                    .forward(&tape, &tape.constant(&batch.x), place.as_ref())?
+                    .0
+                    .tensor()
+                    .to_vec()?,
+            );
+        }
+    }
+    let mut student = new_student(&config, &device, channels)?;
+    let mut adam = optimiser();
+    let student_losses = batches.run("student", config.train.student_epochs, tell, |batch| {
+        let answer = batch
+            .members
+            .iter()
+            .flat_map(|&i| &answers[i])
+            .copied()
+            .collect();
+        let answer = Tensor::new(&device, batch.x.shape(), answer)?;
+        let tape = Tape::training();
+        let place = batch.place.as_ref().map(|place| tape.constant(place));
+        let x = tape.constant(&batch.x);
+        let y: Var = match &mut student {
+            StudentNet::Cnn(student) => student.train(&tape, &x, place.as_ref())?,
+            StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
+        };
+        let loss = sum(
+            &tape,
+            &distance(&tape, &y, &answer, &batch.mask)?,
+            batch.weight,
+        )?;
+        adam.step(student.parameters(), tape.backward(&loss)?)?;
+        loss.tensor().item()
+    })?;
+    let detector = Detector {
+        config,
+        device,
+        extractor,
+        teacher,
+        student,
+        threshold: None,
+    };
+    Ok((
+        detector,
+        Losses {
+            teacher: teacher_losses,
+            student: student_losses,
+        },
+    ))
+}

@@ -1,0 +1,98 @@
+//! The figures of a category and their mean over categories, as JSON and as a table.
+
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{CellAlignment, Table};
+use serde::{Deserialize, Serialize};
+
+/// What was measured on one category's test set. `None` where it is not defined, such as pixel
+/// figures without masks; shown as a dash, and as `null` in JSON.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metrics {
+    pub category: String,
+    /// Test parts, and how many of them are defective.
+    pub parts: usize,
+    pub defective: usize,
+    pub image_auroc: Option<f64>,
+    pub pixel_auroc: Option<f64>,
+    /// AUPRO up to a false-positive rate of 0.3.
+    pub aupro: Option<f64>,
+    /// The best F1 that any threshold reaches on the test set.
+    pub best_f1: Option<f64>,
+    /// The threshold in use, and the F1 that it reaches.
+    pub threshold: Option<f32>,
+    pub f1: Option<f64>,
+}
+
+/// All categories and their mean.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub categories: Vec<Metrics>,
+    /// Unweighted mean of each figure over the categories that have it.
+    pub mean: Metrics,
+}
+
+impl Summary {
+    pub fn new(categories: Vec<Metrics>) -> Self {
+        let mean = |figure: fn(&Metrics) -> Option<f64>| {
+            let values: Vec<f64> = categories.iter().filter_map(figure).collect();
+            (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+        };
+        let mean = Metrics {
+            category: "mean".to_string(),
+            parts: categories.iter().map(|m| m.parts).sum(),
+            defective: categories.iter().map(|m| m.defective).sum(),
+            image_auroc: mean(|m| m.image_auroc),
+            pixel_auroc: mean(|m| m.pixel_auroc),
+            aupro: mean(|m| m.aupro),
+            best_f1: mean(|m| m.best_f1),
+            // Thresholds of different models have no common unit.
+            threshold: None,
+            f1: mean(|m| m.f1),
+        };
+        Self { categories, mean }
+    }
+
+    /// A table for people: figures in percent as in the papers, one row per category, and the mean
+    /// where there are several.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED);
+        table.set_header([
+            "category",
+            "parts",
+            "defective",
+            "image AUROC",
+            "pixel AUROC",
+            "AUPRO 0.3",
+            "best F1",
+            "threshold",
+            "F1",
+        ]);
+        let mean = (self.categories.len() > 1).then_some(&self.mean);
+        for m in self.categories.iter().chain(mean) {
+            table.add_row([
+                m.category.clone(),
+                m.parts.to_string(),
+                m.defective.to_string(),
+                percent(m.image_auroc),
+                percent(m.pixel_auroc),
+                percent(m.aupro),
+                percent(m.best_f1),
+                m.threshold.map_or(DASH.to_string(), |t| format!("{t:.4}")),
+                percent(m.f1),
+            ]);
+        }
+        for i in 1..9 {
+            if let Some(column) = table.column_mut(i) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table.trim_fmt()
+    }
+}
+
+const DASH: &str = "–";
+
+fn percent(figure: Option<f64>) -> String {
+    figure.map_or(DASH.to_string(), |f| format!("{:.2}", f * 100.0))
+}

@@ -1,0 +1,137 @@
+//! Finding and opening adapters.
+
+use super::{Gpu, Recorder, buffer::Pool};
+use crate::{Error, Result};
+use serde::Serialize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// What `astray devices` shows of an adapter.
+#[derive(Clone, Debug, Serialize)]
+pub struct AdapterReport {
+    pub index: usize,
+    pub name: String,
+    pub kind: String,
+    pub backend: String,
+    pub driver: String,
+    pub f16: bool,
+    pub subgroups: Option<[u32; 2]>,
+    pub timestamps: bool,
+    pub immediates: bool,
+    /// M×N×K and types of the matrix units, empty where there are none.
+    pub cooperative_matrices: Vec<String>,
+    pub max_binding_bytes: u64,
+    pub max_workgroup_bytes: u32,
+    /// A real GPU: chosen by `--device auto`. Software adapters are for tests.
+    pub hardware: bool,
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle())
+}
+
+fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    pollster::block_on(instance.enumerate_adapters(wgpu::Backends::PRIMARY))
+        .into_iter()
+        .filter(|adapter| {
+            let needed = wgpu::DownlevelFlags::COMPUTE_SHADERS;
+            adapter.get_downlevel_capabilities().flags.contains(needed)
+        })
+        .collect()
+}
+
+fn report(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
+    let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
+    AdapterReport {
+        index,
+        kind: format!("{:?}", info.device_type),
+        backend: info.backend.to_string(),
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .to_string(),
+        f16: features.contains(wgpu::Features::SHADER_F16),
+        subgroups: features
+            .contains(wgpu::Features::SUBGROUP)
+            .then_some([info.subgroup_min_size, info.subgroup_max_size]),
+        timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+        immediates: features.contains(wgpu::Features::IMMEDIATES),
+        cooperative_matrices: adapter
+            .cooperative_matrix_properties()
+            .iter()
+            .map(|p| {
+                format!(
+                    "{}x{}x{} {:?}->{:?}",
+                    p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type
+                )
+            })
+            .collect(),
+        max_binding_bytes: limits.max_storage_buffer_binding_size,
+        max_workgroup_bytes: limits.max_compute_workgroup_storage_size,
+        hardware: matches!(
+            info.device_type,
+            wgpu::DeviceType::DiscreteGpu
+                | wgpu::DeviceType::IntegratedGpu
+                | wgpu::DeviceType::VirtualGpu
+        ),
+        name: info.name,
+    }
+}
+
+/// Every adapter that can run compute shaders.
+pub fn adapters() -> Vec<AdapterReport> {
+    let instance = instance();
+    let list = all(&instance);
+    list.iter().enumerate().map(|(i, a)| report(i, a)).collect()
+}
+
+/// Opens the adapter with this index (see [`adapters`]). With `poison`, every new buffer is filled
+/// with NaN first, so that a kernel which forgets to write an element is caught.
+///
+/// # Errors
+/// [`Error::Device`] when there is no such adapter or the driver refuses.
+pub fn open(index: usize, poison: bool) -> Result<Arc<Gpu>> {
+    let instance = instance();
+    let list = all(&instance);
+    let refused = |name: &str, message: String| Error::Device {
+        device: name.to_string(),
+        message,
+    };
+    let adapter = list.get(index).ok_or_else(|| {
+        refused(
+            &format!("#{index}"),
+            format!("no such adapter; {} found", list.len()),
+        )
+    })?;
+    let name = adapter.get_info().name;
+    let wanted =
+        wgpu::Features::IMMEDIATES | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
+    let features = adapter.features() & wanted;
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+        label: Some("astray"),
+        required_features: features,
+        required_limits: adapter.limits(),
+        ..Default::default()
+    }))
+    .map_err(|e| refused(&name, e.to_string()))?;
+
+    let lost = Arc::new(AtomicBool::new(false));
+    let flag = lost.clone();
+    device.set_device_lost_callback(move |_, message| {
+        tracing::warn!("device lost: {message}");
+        flag.store(true, Ordering::Relaxed);
+    });
+    let immediate_bytes = device.limits().max_immediate_size;
+    Ok(Arc::new(Gpu {
+        name,
+        immediates: features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128,
+        device,
+        queue,
+        poison,
+        lost,
+        pipelines: Mutex::default(),
+        recorder: Mutex::new(Recorder::default()),
+        pool: Mutex::new(Pool::default()),
+        allocated: AtomicU64::new(0),
+        peak: AtomicU64::new(0),
+    }))
+}

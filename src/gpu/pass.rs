@@ -1,0 +1,156 @@
+//! One launch: name the shader, its bindings in order, its parameters, its grid.
+
+use super::pipeline::Key;
+use super::{Buffer, Gpu, MAX_RECORDED, lock};
+use crate::Result;
+
+/// A launch under construction; [`Pass::run`] records it.
+pub struct Pass<'a> {
+    gpu: &'a Gpu,
+    text: &'static str,
+    key: Key,
+    buffers: Vec<&'a Buffer>,
+    params: Vec<u8>,
+}
+
+impl Gpu {
+    /// Starts a launch of `shaders/<name>.wgsl`, whose embedded text is `text`. Entry point `main`
+    /// unless [`Pass::entry`] says otherwise.
+    pub fn pass<'a>(&'a self, name: &'static str, text: &'static str) -> Pass<'a> {
+        let key = Key {
+            name,
+            entry: "main",
+            constants: Vec::new(),
+            writes: Vec::new(),
+        };
+        Pass {
+            gpu: self,
+            text,
+            key,
+            buffers: Vec::new(),
+            params: Vec::new(),
+        }
+    }
+}
+
+impl<'a> Pass<'a> {
+    pub fn entry(mut self, entry: &'static str) -> Self {
+        self.key.entry = entry;
+        self
+    }
+
+    /// Sets an `override` constant.
+    pub fn constant(mut self, name: &'static str, value: f64) -> Self {
+        self.key.constants.push((name, value.to_bits()));
+        self
+    }
+
+    /// The next binding, read only.
+    pub fn read(self, buffer: &'a Buffer) -> Self {
+        self.bind(buffer, false)
+    }
+
+    /// The next binding, read and written.
+    pub fn write(self, buffer: &'a Buffer) -> Self {
+        self.bind(buffer, true)
+    }
+
+    fn bind(mut self, buffer: &'a Buffer, writes: bool) -> Self {
+        self.buffers.push(buffer);
+        self.key.writes.push(writes);
+        self
+    }
+
+    /// The scalars: the Rust twin of the shader's `struct Params`.
+    pub fn params<P: bytemuck::Pod>(mut self, params: &P) -> Self {
+        self.params = bytemuck::bytes_of(params).to_vec();
+        self
+    }
+
+    /// Records a launch of at least `threads` threads in workgroups of 64 (see `index` in
+    /// `shaders/prelude.wgsl`).
+    pub fn run(self, threads: usize) -> Result<()> {
+        let groups = threads.div_ceil(64).max(1) as u32;
+        // A grid axis is limited to 65535: a long line is folded into a rectangle.
+        let width = groups.min(32768);
+        self.groups([width, groups.div_ceil(width), 1])
+    }
+
+    /// Records a launch of this many workgroups.
+    pub fn groups(self, groups: [u32; 3]) -> Result<()> {
+        let gpu = self.gpu;
+        gpu.check_lost()?;
+        let size = self.params.len() as u32;
+        let pipeline = gpu.pipeline(self.key, self.text, size)?;
+        let entries: Vec<_> = self
+            .buffers
+            .iter()
+            .enumerate()
+            .map(|(i, buffer)| wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                    buffer: &buffer.raw,
+                    offset: 0,
+                    size: wgpu::BufferSize::new(buffer.bytes()),
+                }),
+            })
+            .collect();
+        let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.storage,
+            entries: &entries,
+        });
+        let scalars = pipeline
+            .uniform
+            .as_ref()
+            .map(|layout| gpu.uniform(layout, &self.params));
+
+        let mut recorder = lock(&gpu.recorder);
+        let recorder = &mut *recorder;
+        let encoder = recorder
+            .encoder
+            .get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
+        let pass = recorder.pass.get_or_insert_with(|| {
+            encoder
+                .begin_compute_pass(&Default::default())
+                .forget_lifetime()
+        });
+        pass.set_pipeline(&pipeline.raw);
+        pass.set_bind_group(0, &bindings, &[]);
+        match &scalars {
+            Some(group) => pass.set_bind_group(1, group, &[]),
+            None if size > 0 => pass.set_immediates(0, &self.params),
+            None => {}
+        }
+        pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
+        recorder.launches += 1;
+        if recorder.launches >= MAX_RECORDED {
+            gpu.submit_recorded(recorder);
+        }
+        Ok(())
+    }
+}
+
+impl Gpu {
+    /// The scalars of one launch in a buffer of their own, for devices without immediates.
+    fn uniform(&self, layout: &wgpu::BindGroupLayout, params: &[u8]) -> wgpu::BindGroup {
+        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: (params.len() as u64).next_multiple_of(16),
+            usage: wgpu::BufferUsages::UNIFORM,
+            mapped_at_creation: true,
+        });
+        if let Ok(mut view) = buffer.get_mapped_range_mut(..) {
+            view.slice(..params.len()).copy_from_slice(params);
+        }
+        buffer.unmap();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout,
+            entries: &[wgpu::BindGroupEntry {
+                binding: 0,
+                resource: buffer.as_entire_binding(),
+            }],
+        })
+    }
+}

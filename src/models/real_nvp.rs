@@ -1,0 +1,233 @@
+//! The teacher: a conditional RealNVP on feature maps (paper, section 3.2; spec section 5).
+
+use super::permutation::permutation;
+use crate::nn::layers::{Conv, Parameters};
+use crate::ops::Activation;
+use crate::ops::add::add;
+use crate::ops::concat::concat;
+use crate::ops::conv2d::{Conv2d, Padding};
+use crate::ops::coupling::{coupling, coupling_inverse};
+use crate::ops::permute::{Permutation, permute};
+use crate::ops::split::split;
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Tensor};
+use crate::{Error, Result};
+
+/// The teacher's sizes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RealNvpConfig {
+    pub channels: usize,
+    /// Channels of the positional encoding, 0 for none.
+    pub condition: usize,
+    pub hidden: usize,
+    /// Kernel size of each block, odd.
+    pub kernels: Vec<usize>,
+    /// α of the soft clamp.
+    pub alpha: f32,
+}
+
+/// conv k×k → ReLU → conv k×k, both with replicate padding; the output is multiplied by γ in the
+/// coupling.
+#[derive(Clone, Debug)]
+struct Subnet {
+    gamma: Tensor,
+    conv1: Conv,
+    conv2: Conv,
+}
+
+/// A permutation and a coupling of both halves.
+#[derive(Clone, Debug)]
+struct Block {
+    permutation: Permutation,
+    kernel: usize,
+    /// Conditions on the first half.
+    s1: Subnet,
+    /// Conditions on the second half.
+    s2: Subnet,
+}
+
+/// Features [N,H,W,C] ↔ z [N,H,W,C], with the log-determinant per pixel [N,H,W,1].
+#[derive(Clone, Debug)]
+pub struct RealNvp {
+    config: RealNvpConfig,
+    blocks: Vec<Block>,
+}
+
+impl Subnet {
+    fn run(&self, tape: &Tape, half: &Var, condition: Option<&Var>, kernel: usize) -> Result<Var> {
+        // The positional channels come last here (in the student they come first).
+        let input = match condition {
+            Some(condition) => concat(tape, half, condition)?,
+            None => half.clone(),
+        };
+        let conv = Conv2d::new(Padding::replicate(kernel / 2));
+        let hidden = self.conv1.run(
+            tape,
+            &input,
+            Conv2d {
+                activation: Activation::RELU,
+                ..conv
+            },
+        )?;
+        self.conv2.run(tape, &hidden, conv)
+    }
+
+    fn parameters<'a>(&'a mut self, name: &str, list: &mut Parameters<'a>) {
+        list.push((format!("{name}.gamma"), &mut self.gamma));
+        self.conv1.parameters(&format!("{name}.conv1"), list);
+        self.conv2.parameters(&format!("{name}.conv2"), list);
+    }
+}
+
+/// The released code numbers its modules 3, 5, 7, 9: inputs and permutations come between.
+fn block_name(block: usize) -> String {
+    format!("module_list.{}", 2 * block + 3)
+}
+
+impl RealNvp {
+    /// Starts as PyTorch's defaults with γ = 0; the parameters follow from `name` and `seed`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for an even kernel or fewer than two channels, [`Error::OutOfMemory`].
+    pub fn init(device: &Device, config: RealNvpConfig, name: &str, seed: u64) -> Result<Self> {
+        if config.channels < 2 || config.kernels.iter().any(|k| k % 2 == 0) {
+            return Err(Error::shape(
+                "real_nvp",
+                "two channels or more, odd kernels",
+                format!("{config:?}"),
+            ));
+        }
+        let first = config.channels / 2;
+        let second = config.channels - first;
+        let subnet = |part: String, k: usize, c_in: usize, c_out: usize| {
+            let conv = |layer: &str, c_in, c_out| {
+                Conv::init(
+                    device,
+                    &format!("{name}{part}.{layer}"),
+                    [k, k, c_in, c_out],
+                    seed,
+                )
+            };
+            Ok(Subnet {
+                gamma: Tensor::full(device, [1], 0.0)?,
+                conv1: conv("conv1", c_in + config.condition, config.hidden)?,
+                conv2: conv("conv2", config.hidden, 2 * c_out)?,
+            })
+        };
+        let block = |(i, &kernel): (usize, &usize)| {
+            Ok(Block {
+                permutation: Permutation::new(device, &permutation(i as u32, config.channels))?,
+                kernel,
+                s1: subnet(format!("{}.s1", block_name(i)), kernel, first, second)?,
+                s2: subnet(format!("{}.s2", block_name(i)), kernel, second, first)?,
+            })
+        };
+        let blocks = config
+            .kernels
+            .iter()
+            .enumerate()
+            .map(block)
+            .collect::<Result<_>>()?;
+        Ok(Self { config, blocks })
+    }
+
+    /// (z, log_det [N,H,W,1]); `condition` is the positional encoding [N,H,W,condition].
+    ///
+    /// # Errors
+    /// As the operators.
+    pub fn forward(&self, tape: &Tape, x: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
+        let mut z = x.clone();
+        let mut log_det = None;
+        for block in &self.blocks {
+            let (x1, x2) = split(
+                tape,
+                &permute(tape, &z, &block.permutation)?,
+                self.config.channels / 2,
+            )?;
+            let u2 = block.s2.run(tape, &x2, condition, block.kernel)?;
+            let (y1, l1) = coupling(
+                tape,
+                &x1,
+                &u2,
+                &tape.leaf(&block.s2.gamma),
+                self.config.alpha,
+            )?;
+            // The second half conditions on what the first became.
+            let u1 = block.s1.run(tape, &y1, condition, block.kernel)?;
+            let (y2, l2) = coupling(
+                tape,
+                &x2,
+                &u1,
+                &tape.leaf(&block.s1.gamma),
+                self.config.alpha,
+            )?;
+            z = concat(tape, &y1, &y2)?;
+            log_det = Some(sum_up(tape, log_det, &l1, &l2)?);
+        }
+        with_log_det(z, log_det)
+    }
+
+    /// Undoes [`RealNvp::forward`]; the log-determinant is that of the inverse.
+    ///
+    /// # Errors
+    /// As the operators.
+    pub fn inverse(&self, tape: &Tape, z: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
+        let mut x = z.clone();
+        let mut log_det = None;
+        for block in self.blocks.iter().rev() {
+            let (y1, y2) = split(tape, &x, self.config.channels / 2)?;
+            let u1 = block.s1.run(tape, &y1, condition, block.kernel)?;
+            let (x2, l2) = coupling_inverse(
+                tape,
+                &y2,
+                &u1,
+                &tape.leaf(&block.s1.gamma),
+                self.config.alpha,
+            )?;
+            let u2 = block.s2.run(tape, &x2, condition, block.kernel)?;
+            let (x1, l1) = coupling_inverse(
+                tape,
+                &y1,
+                &u2,
+                &tape.leaf(&block.s2.gamma),
+                self.config.alpha,
+            )?;
+            x = permute(tape, &concat(tape, &x1, &x2)?, &block.permutation.inverse())?;
+            log_det = Some(sum_up(tape, log_det, &l1, &l2)?);
+        }
+        with_log_det(x, log_det)
+    }
+
+    pub fn config(&self) -> &RealNvpConfig {
+        &self.config
+    }
+
+    /// What is trained, under the released code's names.
+    pub fn parameters(&mut self) -> Parameters<'_> {
+        let mut list = Parameters::new();
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            block
+                .s1
+                .parameters(&format!("{}.s1", block_name(i)), &mut list);
+            block
+                .s2
+                .parameters(&format!("{}.s2", block_name(i)), &mut list);
+        }
+        list
+    }
+}
+
+fn sum_up(tape: &Tape, so_far: Option<Var>, l1: &Var, l2: &Var) -> Result<Var> {
+    let both = add(tape, l1, l2)?;
+    match so_far {
+        Some(so_far) => add(tape, &so_far, &both),
+        None => Ok(both),
+    }
+}
+
+fn with_log_det(z: Var, log_det: Option<Var>) -> Result<(Var, Var)> {
+    match log_det {
+        Some(log_det) => Ok((z, log_det)),
+        None => Err(Error::shape("real_nvp", "one block or more", "none")),
+    }
+}

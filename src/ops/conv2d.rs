@@ -1,0 +1,307 @@
+//! Convolution with bias, activation and residual in one launch.
+
+use super::{Activation, Cost};
+use crate::cpu::conv2d::{self as cpu, Params};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Shape, Tensor, same_device};
+use crate::{Error, Result};
+
+const NAME: &str = "conv2d";
+const SHADER: &str = include_str!("../../shaders/conv2d.wgsl");
+
+/// Rows and columns added around the picture.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Padding {
+    pub top: usize,
+    pub bottom: usize,
+    pub left: usize,
+    pub right: usize,
+    /// The border is repeated; otherwise zeros.
+    pub replicate: bool,
+}
+
+impl Padding {
+    /// `p` zeros on every side.
+    pub fn zeros(p: usize) -> Self {
+        Self {
+            top: p,
+            bottom: p,
+            left: p,
+            right: p,
+            replicate: false,
+        }
+    }
+
+    /// The border repeated `p` times on every side.
+    pub fn replicate(p: usize) -> Self {
+        Self {
+            replicate: true,
+            ..Self::zeros(p)
+        }
+    }
+
+    /// (before, after), the same for rows and columns.
+    pub fn asymmetric(before: usize, after: usize) -> Self {
+        Self {
+            top: before,
+            bottom: after,
+            left: before,
+            right: after,
+            replicate: false,
+        }
+    }
+}
+
+/// What a convolution does beside its weights.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conv2d {
+    pub stride: usize,
+    pub padding: Padding,
+    pub activation: Activation,
+}
+
+impl Conv2d {
+    /// Stride 1, no activation.
+    pub fn new(padding: Padding) -> Self {
+        Self {
+            stride: 1,
+            padding,
+            activation: Activation::Identity,
+        }
+    }
+
+    /// Rows and columns of the output for kernel [kh,kw]; `None` where the kernel does not fit.
+    pub(super) fn output(&self, h: usize, w: usize, kh: usize, kw: usize) -> Option<[usize; 2]> {
+        let p = self.padding;
+        let along = |size: usize, pad: usize, k: usize| {
+            (size + pad)
+                .checked_sub(k)
+                .map(|room| room / self.stride + 1)
+        };
+        (self.stride > 0).then_some(())?;
+        Some([
+            along(h, p.top + p.bottom, kh)?,
+            along(w, p.left + p.right, kw)?,
+        ])
+    }
+
+    fn params(&self, x: Shape, weight: Shape, residual: bool) -> Result<Params> {
+        let [n, h, w, c_in] = x.nhwc(NAME)?;
+        let [kh, kw, of, c_out] = weight.nhwc(NAME)?;
+        let output = self
+            .output(h, w, kh, kw)
+            .filter(|_| of == c_in && !x.is_empty());
+        let [out_h, out_w] = output.ok_or_else(|| {
+            let expected = format!(
+                "x [N,H,W,{of}] at least as large as the kernel {weight}, stride 1 or more"
+            );
+            Error::shape(NAME, expected, format!("x {x}, {self:?}"))
+        })?;
+        Ok(Params {
+            n: n as u32,
+            h: h as u32,
+            w: w as u32,
+            c_in: c_in as u32,
+            out_h: out_h as u32,
+            out_w: out_w as u32,
+            c_out: c_out as u32,
+            kh: kh as u32,
+            kw: kw as u32,
+            stride: self.stride as u32,
+            top: self.padding.top as u32,
+            left: self.padding.left as u32,
+            replicate: self.padding.replicate as u32,
+            activation: self.activation.kind(),
+            slope: self.activation.slope(),
+            residual: residual as u32,
+        })
+    }
+}
+
+/// y = f(x ∗ weight + bias) + residual (`torch.nn.functional.conv2d`, the activation before the
+/// addition).
+///
+/// x [N,H,W,C_in], weight [kh,kw,C_in,C_out], bias [C_out], residual and y [N,oH,oW,C_out].
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit, or when a gradient is wanted through SiLU, sigmoid, or an
+/// activation followed by a residual: the input of the activation is not kept.
+pub fn conv2d(
+    tape: &Tape,
+    x: &Var,
+    weight: &Var,
+    bias: &Var,
+    residual: Option<&Var>,
+    conv: Conv2d,
+) -> Result<Var> {
+    let (xt, wt, bt) = (x.tensor().clone(), weight.tensor().clone(), bias.tensor());
+    let params = conv.params(xt.shape(), wt.shape(), residual.is_some())?;
+    let y = forward(
+        &xt,
+        &wt,
+        bt,
+        residual.map(Var::tensor),
+        conv.activation,
+        &params,
+    )?;
+
+    let none = tape.constant(bt);
+    let inputs = [x, weight, bias, residual.unwrap_or(&none)];
+    let f = conv.activation;
+    let differentiable = match f {
+        Activation::Identity => true,
+        Activation::LeakyRelu(slope) => slope >= 0.0 && residual.is_none(),
+        Activation::Silu | Activation::Sigmoid => false,
+    };
+    if !differentiable && tape.is_training() && inputs.iter().any(|v| v.is_recorded()) {
+        let expected = "identity, or leaky ReLU without residual, where a gradient is wanted";
+        return Err(Error::shape(
+            NAME,
+            expected,
+            format!("{f:?}, residual {}", residual.is_some()),
+        ));
+    }
+    let output = y.clone();
+    let wanted = inputs.map(Var::is_recorded);
+    let [y] = tape.record(NAME, inputs, [y], move |[grad]| {
+        let Some(arrived) = grad else {
+            return Ok([None, None, None, None]);
+        };
+        // The sign of y is the sign of what went into a leaky ReLU.
+        let grad = match f {
+            Activation::Identity => arrived.clone(),
+            _ => super::activation::backward(&output, &arrived, f)?,
+        };
+        let dx = if wanted[0] {
+            Some(backward_input(&grad, &wt, xt.shape(), &params)?)
+        } else {
+            None
+        };
+        let (dw, db) = if wanted[1] || wanted[2] {
+            let (dw, db) = backward_weight(&xt, &grad, wt.shape(), &params)?;
+            (Some(dw), Some(db))
+        } else {
+            (None, None)
+        };
+        Ok([dx, dw, db, wanted[3].then_some(arrived)])
+    });
+    Ok(y)
+}
+
+fn forward(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    residual: Option<&Tensor>,
+    f: Activation,
+    p: &Params,
+) -> Result<Tensor> {
+    let shape = Shape::from([
+        p.n as usize,
+        p.out_h as usize,
+        p.out_w as usize,
+        p.c_out as usize,
+    ]);
+    if bias.shape() != Shape::from([p.c_out as usize]) {
+        return Err(Error::shape(
+            NAME,
+            format!("a bias [{}]", p.c_out),
+            bias.shape().to_string(),
+        ));
+    }
+    if let Some(residual) = residual.filter(|r| r.shape() != shape) {
+        return Err(Error::shape(
+            NAME,
+            format!("a residual {shape}"),
+            residual.shape().to_string(),
+        ));
+    }
+    match same_device(NAME, &[x, weight, bias, residual.unwrap_or(x)])? {
+        Device::Cpu => {
+            let y = cpu::forward(
+                x.host(),
+                weight.host(),
+                bias.host(),
+                residual.map(Tensor::host),
+                f,
+                p,
+            );
+            Ok(Tensor::host_tensor(shape, y))
+        }
+        Device::Gpu(gpu) => {
+            let y = gpu.alloc(shape.len())?;
+            let pass = gpu
+                .pass(NAME, SHADER)
+                .read(x.buffer())
+                .read(weight.buffer())
+                .read(bias.buffer());
+            let pass = pass
+                .read(residual.unwrap_or(bias).buffer())
+                .write(&y)
+                .params(p);
+            let rows = (p.n * p.out_h) as usize;
+            pass.run(rows * p.out_w.div_ceil(4) as usize * p.c_out.div_ceil(4) as usize)?;
+            Ok(Tensor::gpu_tensor(gpu, shape, y))
+        }
+    }
+}
+
+fn backward_input(grad: &Tensor, weight: &Tensor, x: Shape, p: &Params) -> Result<Tensor> {
+    match same_device(NAME, &[grad, weight])? {
+        Device::Cpu => Ok(Tensor::host_tensor(
+            x,
+            cpu::backward_input(grad.host(), weight.host(), p),
+        )),
+        Device::Gpu(gpu) => {
+            let dx = gpu.alloc(x.len())?;
+            let pass = gpu.pass(NAME, SHADER).entry("backward_input");
+            pass.read(grad.buffer())
+                .read(weight.buffer())
+                .write(&dx)
+                .params(p)
+                .run(x.len())?;
+            Ok(Tensor::gpu_tensor(gpu, x, dx))
+        }
+    }
+}
+
+fn backward_weight(
+    x: &Tensor,
+    grad: &Tensor,
+    weight: Shape,
+    p: &Params,
+) -> Result<(Tensor, Tensor)> {
+    let bias = Shape::from([p.c_out as usize]);
+    match same_device(NAME, &[x, grad])? {
+        Device::Cpu => {
+            let (dw, db) = cpu::backward_weight(x.host(), grad.host(), p);
+            Ok((
+                Tensor::host_tensor(weight, dw),
+                Tensor::host_tensor(bias, db),
+            ))
+        }
+        Device::Gpu(gpu) => {
+            let (dw, db) = (gpu.alloc(weight.len())?, gpu.alloc(bias.len())?);
+            let pass = gpu.pass(NAME, SHADER).entry("backward_weight");
+            let pass = pass
+                .read(x.buffer())
+                .read(grad.buffer())
+                .write(&dw)
+                .write(&db);
+            pass.params(p).run(weight.len() + bias.len())?;
+            Ok((
+                Tensor::gpu_tensor(gpu, weight, dw),
+                Tensor::gpu_tensor(gpu, bias, db),
+            ))
+        }
+    }
+}
+
+/// Of the forward pass.
+pub fn cost(x: Shape, weight: Shape, y: Shape) -> Cost {
+    let taps = weight.len() / weight.channels();
+    Cost {
+        flops: 2 * (y.len() * taps) as u64,
+        bytes: 4 * (x.len() + weight.len() + y.len()) as u64,
+    }
+}

@@ -1,0 +1,173 @@
+//! The affine coupling of a conditional RealNVP, with the gamma trick and the soft clamp (paper,
+//! section 3.2; Dinh et al., "Density estimation using Real NVP").
+
+use super::Cost;
+use crate::cpu::coupling::{self as cpu, Params};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Shape, Tensor, same_device};
+use crate::{Error, Result};
+
+const NAME: &str = "coupling";
+const SHADER: &str = include_str!("../../shaders/coupling.wgsl");
+
+/// y = clamp(x·exp ℓ(s) + t, ±1e6) and log_det = Σ_c ℓ(s), where s and t are the halves of γ·u and
+/// ℓ(s) = α·0.636·atan(s/α).
+///
+/// x, y [N,H,W,C], u [N,H,W,2C] (s, then t), γ [1], log_det [N,H,W,1].
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit.
+pub fn coupling(tape: &Tape, x: &Var, u: &Var, gamma: &Var, alpha: f32) -> Result<(Var, Var)> {
+    let [xt, ut, gt] = [x, u, gamma].map(|v| v.tensor().clone());
+    let params = params(&xt, &ut, &gt, alpha)?;
+    let outputs = run(&xt, &ut, &gt, &params, false)?;
+    let [y, log_det] = tape.record(NAME, [x, u, gamma], outputs, move |[dy, dl]| {
+        let or_zero = |grad: Option<Tensor>, shape: Shape| match grad {
+            Some(grad) => Ok(grad),
+            None => Tensor::full(xt.device(), shape, 0.0),
+        };
+        let dy = or_zero(dy, xt.shape())?;
+        let dl = or_zero(dl, per_pixel(&xt))?;
+        Ok(backward(&xt, &ut, &gt, &dy, &dl, &params)?.map(Some))
+    });
+    Ok((y, log_det))
+}
+
+/// Undoes [`coupling`]: x = (y - t)·exp(-ℓ(s)), log_det = -Σ_c ℓ(s). Not differentiated.
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit.
+pub fn coupling_inverse(
+    tape: &Tape,
+    y: &Var,
+    u: &Var,
+    gamma: &Var,
+    alpha: f32,
+) -> Result<(Var, Var)> {
+    let [y, u, gamma] = [y, u, gamma].map(Var::tensor);
+    let params = params(y, u, gamma, alpha)?;
+    let [x, log_det] = run(y, u, gamma, &params, true)?;
+    Ok((tape.constant(&x), tape.constant(&log_det)))
+}
+
+fn per_pixel(x: &Tensor) -> Shape {
+    let mut dims = x.shape().dims().to_vec();
+    dims[3] = 1;
+    Shape::new(&dims)
+}
+
+fn params(x: &Tensor, u: &Tensor, gamma: &Tensor, alpha: f32) -> Result<Params> {
+    let [n, h, w, c] = x.shape().nhwc(NAME)?;
+    if u.shape() != Shape::from([n, h, w, 2 * c]) || gamma.shape().len() != 1 {
+        let expected = format!(
+            "u [{n}, {h}, {w}, {}] and one gamma for x {}",
+            2 * c,
+            x.shape()
+        );
+        return Err(Error::shape(
+            NAME,
+            expected,
+            format!("u {}, gamma {}", u.shape(), gamma.shape()),
+        ));
+    }
+    Ok(Params {
+        pixels: (n * h * w) as u32,
+        channels: c as u32,
+        alpha,
+    })
+}
+
+fn run(
+    x: &Tensor,
+    u: &Tensor,
+    gamma: &Tensor,
+    params: &Params,
+    inverse: bool,
+) -> Result<[Tensor; 2]> {
+    let pixel = per_pixel(x);
+    match same_device(NAME, &[x, u, gamma])? {
+        Device::Cpu => {
+            let direction = if inverse { cpu::inverse } else { cpu::forward };
+            let (y, log_det) = direction(x.host(), u.host(), gamma.host()[0], params);
+            Ok([
+                Tensor::host_tensor(x.shape(), y),
+                Tensor::host_tensor(pixel, log_det),
+            ])
+        }
+        Device::Gpu(gpu) => {
+            let (y, log_det) = (gpu.alloc(x.shape().len())?, gpu.alloc(pixel.len())?);
+            let pass = gpu
+                .pass(NAME, SHADER)
+                .entry(if inverse { "inverse" } else { "main" });
+            let pass = pass.read(x.buffer()).read(u.buffer()).read(gamma.buffer());
+            pass.write(&y)
+                .write(&log_det)
+                .params(params)
+                .run(pixel.len() * 64)?;
+            Ok([
+                Tensor::gpu_tensor(gpu, x.shape(), y),
+                Tensor::gpu_tensor(gpu, pixel, log_det),
+            ])
+        }
+    }
+}
+
+fn backward(
+    x: &Tensor,
+    u: &Tensor,
+    gamma: &Tensor,
+    dy: &Tensor,
+    dl: &Tensor,
+    params: &Params,
+) -> Result<[Tensor; 3]> {
+    match same_device(NAME, &[x, u, gamma, dy, dl])? {
+        Device::Cpu => {
+            let (dx, du, dgamma) = cpu::backward(
+                x.host(),
+                u.host(),
+                gamma.host()[0],
+                dy.host(),
+                dl.host(),
+                params,
+            );
+            let dgamma = Tensor::host_tensor(gamma.shape(), vec![dgamma]);
+            Ok([
+                Tensor::host_tensor(x.shape(), dx),
+                Tensor::host_tensor(u.shape(), du),
+                dgamma,
+            ])
+        }
+        Device::Gpu(gpu) => {
+            let (dx, du) = (gpu.alloc(x.shape().len())?, gpu.alloc(u.shape().len())?);
+            let (shares, dgamma) = (gpu.alloc(dl.shape().len())?, gpu.alloc(1)?);
+            let pass = gpu.pass(NAME, SHADER).entry("backward");
+            let pass = pass.read(x.buffer()).read(u.buffer()).read(gamma.buffer());
+            let pass = pass
+                .read(dy.buffer())
+                .read(dl.buffer())
+                .write(&dx)
+                .write(&du)
+                .write(&shares);
+            pass.params(params).run(dl.shape().len() * 64)?;
+            let pass = gpu
+                .pass(NAME, SHADER)
+                .entry("backward_gamma")
+                .read(&shares)
+                .write(&dgamma);
+            pass.params(params).run(64)?;
+            Ok([
+                Tensor::gpu_tensor(gpu, x.shape(), dx),
+                Tensor::gpu_tensor(gpu, u.shape(), du),
+                Tensor::gpu_tensor(gpu, gamma.shape(), dgamma),
+            ])
+        }
+    }
+}
+
+/// Of either direction.
+pub fn cost(x: Shape) -> Cost {
+    Cost {
+        flops: 12 * x.len() as u64,
+        bytes: 16 * x.len() as u64,
+    }
+}

@@ -1,0 +1,92 @@
+//! Depthwise convolution with bias and activation; the extractor is frozen, so it has no gradient.
+
+use super::conv2d::Conv2d;
+use super::{Cost, refuse_gradient};
+use crate::cpu::depthwise::{self as cpu, Params};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Shape, Tensor, same_device};
+use crate::{Error, Result};
+
+const NAME: &str = "depthwise";
+const SHADER: &str = include_str!("../../shaders/depthwise.wgsl");
+
+/// y = f(x ∗ weight + bias), every channel by itself (`torch.nn.functional.conv2d` with
+/// `groups = C`).
+///
+/// x [N,H,W,C], weight [kh,kw,C], bias [C], y [N,oH,oW,C]; zero padding.
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit, for replicate padding, or when a gradient is wanted.
+pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -> Result<Var> {
+    refuse_gradient(NAME, tape, &[x, weight, bias])?;
+    let [x, weight, bias] = [x, weight, bias].map(Var::tensor);
+    let [n, h, w, c] = x.shape().nhwc(NAME)?;
+    let misfit = || {
+        let expected = format!("x [N,H,W,C], weight [kh,kw,{c}], bias [{c}], zero padding");
+        let found = format!(
+            "{}, {}, {}, {conv:?}",
+            x.shape(),
+            weight.shape(),
+            bias.shape()
+        );
+        Error::shape(NAME, expected, found)
+    };
+    let &[kh, kw, channels] = weight.shape().dims() else {
+        return Err(misfit());
+    };
+    let fits = channels == c
+        && bias.shape() == Shape::from([c])
+        && !conv.padding.replicate
+        && !x.shape().is_empty();
+    let [out_h, out_w] = conv
+        .output(h, w, kh, kw)
+        .filter(|_| fits)
+        .ok_or_else(misfit)?;
+    let params = Params {
+        n: n as u32,
+        h: h as u32,
+        w: w as u32,
+        c: c as u32,
+        out_h: out_h as u32,
+        out_w: out_w as u32,
+        kh: kh as u32,
+        kw: kw as u32,
+        stride: conv.stride as u32,
+        top: conv.padding.top as u32,
+        left: conv.padding.left as u32,
+        activation: conv.activation.kind(),
+        slope: conv.activation.slope(),
+    };
+    let shape = Shape::from([n, out_h, out_w, c]);
+    let y = match same_device(NAME, &[x, weight, bias])? {
+        Device::Cpu => {
+            let y = cpu::forward(
+                x.host(),
+                weight.host(),
+                bias.host(),
+                conv.activation,
+                &params,
+            );
+            Tensor::host_tensor(shape, y)
+        }
+        Device::Gpu(gpu) => {
+            let y = gpu.alloc(shape.len())?;
+            let pass = gpu
+                .pass(NAME, SHADER)
+                .read(x.buffer())
+                .read(weight.buffer())
+                .read(bias.buffer());
+            pass.write(&y).params(&params).run(shape.len())?;
+            Tensor::gpu_tensor(gpu, shape, y)
+        }
+    };
+    Ok(tape.constant(&y))
+}
+
+pub fn cost(x: Shape, weight: Shape, y: Shape) -> Cost {
+    let taps = weight.len() / weight.channels();
+    Cost {
+        flops: 2 * (y.len() * taps) as u64,
+        bytes: 4 * (x.len() + weight.len() + y.len()) as u64,
+    }
+}

@@ -1,0 +1,55 @@
+//! Global mean over a picture; the extractor is frozen, so it has no gradient.
+
+use super::{Cost, refuse_gradient};
+use crate::cpu::mean::{self as cpu, Params};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Shape, Tensor};
+use crate::{Error, Result};
+
+const NAME: &str = "mean";
+const SHADER: &str = include_str!("../../shaders/mean.wgsl");
+
+/// y[n, 0, 0, c] = mean over H and W (`torch.nn.functional.adaptive_avg_pool2d(x, 1)`).
+///
+/// x [N,H,W,C], y [N,1,1,C].
+///
+/// # Errors
+/// [`Error::Shape`] for an empty picture, or when a gradient is wanted.
+pub fn mean(tape: &Tape, x: &Var) -> Result<Var> {
+    refuse_gradient(NAME, tape, &[x])?;
+    let x = x.tensor();
+    let [n, h, w, c] = x.shape().nhwc(NAME)?;
+    if x.shape().is_empty() {
+        return Err(Error::shape(
+            NAME,
+            "at least one pixel",
+            x.shape().to_string(),
+        ));
+    }
+    let params = Params {
+        n: n as u32,
+        pixels: (h * w) as u32,
+        channels: c as u32,
+    };
+    let shape = Shape::from([n, 1, 1, c]);
+    let y = match x.device() {
+        Device::Cpu => Tensor::host_tensor(shape, cpu::mean(x.host(), &params)),
+        Device::Gpu(gpu) => {
+            let y = gpu.alloc(shape.len())?;
+            gpu.pass(NAME, SHADER)
+                .read(x.buffer())
+                .write(&y)
+                .params(&params)
+                .run(shape.len() * 64)?;
+            Tensor::gpu_tensor(gpu, shape, y)
+        }
+    };
+    Ok(tape.constant(&y))
+}
+
+pub fn cost(x: Shape) -> Cost {
+    Cost {
+        flops: x.len() as u64,
+        bytes: 4 * x.len() as u64,
+    }
+}

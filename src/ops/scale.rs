@@ -1,0 +1,56 @@
+//! The scaling of squeeze-and-excite; the extractor is frozen, so it has no gradient.
+
+use super::{Cost, refuse_gradient};
+use crate::cpu::scale::{self as cpu, Params};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Shape, Tensor, same_device};
+use crate::{Error, Result};
+
+const NAME: &str = "scale";
+const SHADER: &str = include_str!("../../shaders/scale.wgsl");
+
+/// y[n, h, w, c] = x[n, h, w, c] · gate[n, 0, 0, c].
+///
+/// x, y [N,H,W,C], gate [N,1,1,C].
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit, or when a gradient is wanted.
+pub fn scale(tape: &Tape, x: &Var, gate: &Var) -> Result<Var> {
+    refuse_gradient(NAME, tape, &[x, gate])?;
+    let (x, gate) = (x.tensor(), gate.tensor());
+    let shape = x.shape();
+    let [n, h, w, c] = shape.nhwc(NAME)?;
+    if gate.shape() != Shape::from([n, 1, 1, c]) {
+        return Err(Error::shape(
+            NAME,
+            format!("a gate [{n}, 1, 1, {c}]"),
+            gate.shape().to_string(),
+        ));
+    }
+    let params = Params {
+        n: n as u32,
+        pixels: (h * w) as u32,
+        channels: c as u32,
+    };
+    let y = match same_device(NAME, &[x, gate])? {
+        Device::Cpu => Tensor::host_tensor(shape, cpu::scale(x.host(), gate.host(), &params)),
+        Device::Gpu(gpu) => {
+            let y = gpu.alloc(shape.len())?;
+            let pass = gpu
+                .pass(NAME, SHADER)
+                .read(x.buffer())
+                .read(gate.buffer())
+                .write(&y);
+            pass.params(&params).run(shape.len())?;
+            Tensor::gpu_tensor(gpu, shape, y)
+        }
+    };
+    Ok(tape.constant(&y))
+}
+
+pub fn cost(x: Shape) -> Cost {
+    Cost {
+        flops: x.len() as u64,
+        bytes: 8 * x.len() as u64,
+    }
+}

@@ -1,0 +1,37 @@
+use super::{Case, Input};
+use crate::ops::Activation;
+use crate::ops::activation::{activation, cost};
+use crate::tensor::Shape;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, f) in [
+        ("identity", Activation::Identity),
+        ("relu", Activation::RELU),
+        ("leaky_relu 0.2", Activation::LeakyRelu(0.2)),
+        ("silu", Activation::Silu),
+        ("sigmoid", Activation::Sigmoid),
+    ] {
+        for shape in [[1, 1, 1, 1], [2, 3, 5, 7]] {
+            cases.push(Case {
+                operator: "activation",
+                name: format!("{name} {}", Shape::from(shape)),
+                inputs: vec![Input::variable(shape).range(0.0, 8.0)],
+                reference: Box::new(move |x| vec![x[0].map(|x| formula(f, x))]),
+                run: Box::new(move |tape, x| Ok(vec![activation(tape, &x[0], f)?])),
+                cost: cost(shape.into()),
+            });
+        }
+    }
+    cases
+}
+
+/// The definition, in f64.
+pub fn formula(f: Activation, x: f64) -> f64 {
+    match f {
+        Activation::Identity => x,
+        Activation::LeakyRelu(slope) => x.max(0.0) + slope as f64 * x.min(0.0),
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+    }
+}

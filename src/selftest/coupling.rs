@@ -1,0 +1,59 @@
+use super::{Array, Case, Input};
+use crate::ops::coupling::{cost, coupling, coupling_inverse};
+use crate::tensor::Shape;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (shape, alpha) in [
+        ([1, 1, 1, 1], 1.9),
+        ([2, 3, 5, 7], 3.0),
+        ([1, 2, 2, 67], 1.9),
+    ] {
+        let [n, h, w, c] = shape;
+        for inverse in [false, true] {
+            let direction = if inverse { "inverse" } else { "forward" };
+            let mut inputs = vec![
+                Input::variable(shape).range(0.0, 3.0),
+                Input::variable([n, h, w, 2 * c]).range(0.0, 4.0),
+                Input::variable([1]).range(0.5, 0.3),
+            ];
+            inputs
+                .iter_mut()
+                .for_each(|input| input.gradient = !inverse);
+            cases.push(Case {
+                operator: "coupling",
+                name: format!("{direction} {} α {alpha}", Shape::from(shape)),
+                inputs,
+                reference: Box::new(move |i| {
+                    reference(&i[0], &i[1], i[2].data[0], f64::from(alpha), inverse)
+                }),
+                run: Box::new(move |tape, i| {
+                    let run = if inverse { coupling_inverse } else { coupling };
+                    let (y, log_det) = run(tape, &i[0], &i[1], &i[2], alpha)?;
+                    Ok(vec![y, log_det])
+                }),
+                cost: cost(shape.into()),
+            });
+        }
+    }
+    cases
+}
+
+fn reference(x: &Array, u: &Array, gamma: f64, alpha: f64, inverse: bool) -> Vec<Array> {
+    let [n, h, w, c] = [0, 1, 2, 3].map(|i| x.shape.dims()[i]);
+    let mut y = x.clone();
+    let mut log_det = Array::zeros([n, h, w, 1]);
+    for (i, y) in y.data.iter_mut().enumerate() {
+        let (pixel, channel) = (i / c, i % c);
+        let s = gamma * u.data[pixel * 2 * c + channel];
+        let t = gamma * u.data[pixel * 2 * c + c + channel];
+        let l = alpha * 0.636 * (s / alpha).atan();
+        *y = if inverse {
+            (*y - t) * (-l).exp()
+        } else {
+            *y * l.exp() + t
+        };
+        log_det.data[pixel] += if inverse { -l } else { l };
+    }
+    vec![y, log_det]
+}

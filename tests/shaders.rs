@@ -1,0 +1,57 @@
+//! Every shader is validated by naga and translated to SPIR-V, MSL and HLSL.
+
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use std::path::Path;
+
+fn shaders() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let mut found: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_stem().is_some_and(|stem| stem != "prelude"))
+        .map(|path| {
+            (
+                path.file_name().unwrap().display().to_string(),
+                std::fs::read_to_string(&path).unwrap(),
+            )
+        })
+        .collect();
+    found.sort();
+    assert!(found.len() > 3, "shaders are gone: {found:?}");
+    found
+}
+
+#[test]
+fn translate_to_every_backend() {
+    for (name, text) in shaders() {
+        for immediates in [true, false] {
+            let source = astray::gpu::source(&text, immediates);
+            let module = naga::front::wgsl::parse_str(&source)
+                .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
+            let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+                .validate(&module)
+                .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
+            spv::write_vec(&module, &info, &spv::Options::default(), None)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let (_, made) = msl::write_string(
+                &module,
+                &info,
+                &msl::Options::default(),
+                &Default::default(),
+            )
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+            made.entry_point_names
+                .iter()
+                .for_each(|n| assert!(n.is_ok(), "{name}: {n:?}"));
+            let mut text = String::new();
+            let options = hlsl::Options {
+                immediates_target: Some(hlsl::BindTarget::default()),
+                ..Default::default()
+            };
+            hlsl::Writer::new(&mut text, &options, &Default::default())
+                .write(&module, &info, None)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
+        }
+    }
+}
