@@ -7,7 +7,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`error`] | the one error type; usage errors end with status 2, failed work with 1 |
-//! | [`gpu`] | the only place that says `wgpu`: adapters, memory pool, pipelines, launches |
+//! | [`gpu`] | the only room that talks to the graphics API: adapters, memory pool, pipelines, launches |
 //! | [`cpu`] | the native twin of every shader, under the same file name |
 //! | [`tensor`] | shape, device, tensor: contiguous f32, N,H,W,C |
 //! | [`tape`] | a closure tape: the gradient stands beside the forward call |
@@ -20,7 +20,7 @@
 //! | [`selftest`] | every operator against plain f64 loops; gradients against differences |
 //! | [`cli`] | arguments, one file per command |
 //!
-//! `tests/tidy.rs` holds the rules: namesakes of every shader, `wgpu` in one room, no upward
+//! `tests/tidy.rs` holds the rules: namesakes of every shader, the graphics API in one room, no upward
 //! import, no long file, parameter blocks equal in WGSL and Rust.
 
 // Shapes are written [N,H,W,C]; rustdoc takes some of them for links.

@@ -1,7 +1,7 @@
 //! The only room that says `wgpu`: adapters, memory, pipelines, launches.
 //!
 //! Commands are recorded into one encoder and one compute pass, submitted on read-back, before an
-//! upload, or when [`MAX_RECORDED`] launches have piled up.
+//! upload, or when `MAX_RECORDED` launches have piled up.
 
 mod adapter;
 mod buffer;
