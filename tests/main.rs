@@ -3,6 +3,7 @@
 mod config;
 mod data;
 mod evaluate;
+mod namings;
 mod operators;
 mod properties;
 mod pytorch;

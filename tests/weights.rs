@@ -121,9 +121,9 @@ fn unusable_files_are_refused() {
     let picture = refused("picture.png", b"\x89PNG\r\n\x1a\n and more bytes");
     assert!(picture.contains("expected a safetensors file or a PyTorch checkpoint"));
 
-    // PyTorch's magic number, as a pickle of protocol 2.
+    // PyTorch's magic number alone, as a pickle of protocol 2.
     let legacy = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-    assert!(refused("legacy.pth", legacy).contains("torch.save(torch.load("));
+    assert!(refused("legacy.pth", legacy).contains("ends in the middle"));
 
     let whole = safetensors_file(&[("weight", Dtype::F32, &[4], vec![0; 16])]);
     for length in [9, 40, whole.len() - 1] {
@@ -201,7 +201,13 @@ fn ramp(start: usize, count: usize) -> Vec<f32> {
 
 #[test]
 fn pytorch_state_dict() {
-    let weights = Weights::read(&checkpoint("plain.pth")).unwrap();
+    // Alone, in the format before PyTorch 1.6, and under "model" with names of DataParallel.
+    for name in ["plain.pth", "legacy_plain.pth", "data_parallel.pth"] {
+        is_plain(&Weights::read(&checkpoint(name)).unwrap());
+    }
+}
+
+fn is_plain(weights: &Weights) {
     let expected: [(&str, &[usize]); 6] = [
         ("0.weight", &[3, 2, 2, 2]),
         ("0.bias", &[3]),
@@ -221,7 +227,12 @@ fn pytorch_state_dict() {
 
 #[test]
 fn pytorch_checkpoint_of_views_and_other_types() {
-    let weights = Weights::read(&checkpoint("nested.pth")).unwrap();
+    for name in ["nested.pth", "legacy.pth"] {
+        is_nested(&Weights::read(&checkpoint(name)).unwrap());
+    }
+}
+
+fn is_nested(weights: &Weights) {
     // Element (i, j) of the transposed 4×3 table.
     let transposed = (0..12)
         .map(|k| ((k % 4) * 3 + k / 4) as f32 / 8.0)
@@ -289,6 +300,7 @@ fn unusable_checkpoints_are_refused() {
         "{message}"
     );
 
+    // An object of a class that is not needed is named, never made.
     let code = b"\x80\x02cposix\nsystem\nU\x04trueR.";
     assert!(refused("code.pth", &archive(code, values)).contains("`posix.system`"));
     assert!(refused("none.pth", &archive(b"\x80\x02}.", values)).contains("no tensors"));
@@ -322,6 +334,19 @@ fn damaged_pickles_do_not_panic() {
             let mut damaged = pickle.clone();
             damaged[at] = byte;
             let _ = read(&damaged);
+        }
+    }
+}
+
+#[test]
+fn no_cut_of_a_checkpoint_is_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cut.pth");
+    for name in ["nested.pth", "legacy.pth", "legacy_plain.pth"] {
+        let whole = std::fs::read(checkpoint(name)).unwrap();
+        for length in 0..whole.len() {
+            std::fs::write(&path, &whole[..length]).unwrap();
+            assert!(Weights::read(&path).is_err(), "{length} bytes of {name}");
         }
     }
 }

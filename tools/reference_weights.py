@@ -4,6 +4,7 @@ The values follow one rule, element i of a tensor is start + i / 8, so that ever
 half precision and the Rust test needs no second file to compare with.
 """
 
+from argparse import Namespace
 from collections import OrderedDict
 from pathlib import Path
 
@@ -44,7 +45,17 @@ def nested():
     return {"epoch": 300, "loss": 0.25, "names": ["a", "b"], "done": True, "state_dict": state}
 
 
+def from_data_parallel():
+    """A checkpoint with an object of another class beside the state dict, names as DataParallel has them."""
+    state = OrderedDict(("module." + name, value) for name, value in plain().items())
+    return {"model": state, "args": Namespace(lr=2e-4)}
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     torch.save(plain(), FOLDER / "plain.pth")
     torch.save(nested(), FOLDER / "nested.pth")
+    # The format before PyTorch 1.6, in which the weights of 2019 and 2020 were published.
+    torch.save(nested(), FOLDER / "legacy.pth", _use_new_zipfile_serialization=False)
+    torch.save(plain(), FOLDER / "legacy_plain.pth", _use_new_zipfile_serialization=False)
+    torch.save(from_data_parallel(), FOLDER / "data_parallel.pth")

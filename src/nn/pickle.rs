@@ -1,418 +1,440 @@
-//! The pickle of a PyTorch checkpoint.
+//! The part of Python's pickle format that PyTorch state dicts use.
 //!
-//! A pickle is a program. This interpreter knows the few instructions and the few names that state
-//! dicts are made of (`pickletools`, protocols 2 to 5; `torch/_utils.py`), builds plain values from
-//! them and calls nothing.
+//! Nothing is ever called: the few constructors a state dict needs (`OrderedDict`, the tensor rebuilders)
+//! are recognised by name, every other object becomes [`Value::Object`], which holds only its class's name.
+//! Values refer to each other by index, so that neither cycles nor deep nesting can exhaust the stack.
+//! Opcodes: CPython `Lib/pickletools.py`; constructors: PyTorch `torch/_utils.py`.
 
-use super::pth::Outcome;
-use super::weights::Float;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// The element type of a storage. Integers hold no weights.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Kind {
-    Float(Float),
-    Integer,
-}
+use safetensors::Dtype;
+
+type Result<T> = std::result::Result<T, String>;
 
 #[derive(Clone, Debug)]
-pub(super) struct Storage {
-    pub(super) kind: Kind,
-    /// The file `data/KEY` in the archive.
-    pub(super) key: String,
-}
-
-/// A view: offset and strides in elements.
-#[derive(Clone, Debug)]
-pub(super) struct Tensor {
-    pub(super) storage: Rc<Storage>,
-    pub(super) offset: usize,
-    pub(super) shape: Vec<usize>,
-    pub(super) strides: Vec<usize>,
-}
-
-/// The names that a pickle may refer to.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Storage(Kind),
-}
-
-impl Global {
-    fn find(module: &str, name: &str) -> Outcome<Self> {
-        Ok(match (module, name) {
-            ("collections", "OrderedDict") => Self::OrderedDict,
-            ("torch._utils", "_rebuild_tensor_v2") => Self::RebuildTensor,
-            ("torch._utils", "_rebuild_parameter") => Self::RebuildParameter,
-            ("torch", "HalfStorage") => Self::Storage(Kind::Float(Float::F16)),
-            ("torch", "BFloat16Storage") => Self::Storage(Kind::Float(Float::Bf16)),
-            ("torch", "FloatStorage") => Self::Storage(Kind::Float(Float::F32)),
-            ("torch", "DoubleStorage") => Self::Storage(Kind::Float(Float::F64)),
-            ("torch", "LongStorage" | "IntStorage" | "ShortStorage" | "CharStorage")
-            | ("torch", "ByteStorage" | "BoolStorage") => Self::Storage(Kind::Integer),
-            _ => {
-                return Err(format!(
-                    "it refers to `{module}.{name}`, which is not part of a state dict and is not \
-                     run; re-save the weights alone: torch.save(model.state_dict(), PATH)"
-                ));
-            }
-        })
-    }
-}
-
-/// Cheap to copy, as a pickle can recall a value any number of times. Lists, tuples and dicts are
-/// indices into the machine's arenas: they can share and even contain each other, and nesting as
-/// deep as the file is long costs no call stack.
-#[derive(Clone, Debug)]
-pub(super) enum Value {
-    /// None, numbers with a fraction, bytes: read and not needed.
-    Other,
+pub enum Value {
+    /// None, a boolean or a float: state dicts need none of them.
+    Plain,
     Int(i64),
     Text(Rc<str>),
+    /// A class or function, "module name"; never called.
+    Global(Rc<str>),
+    /// Index into [`Pickle::sequences`]: a tuple or a list.
     Sequence(usize),
+    /// Index into [`Pickle::dicts`].
     Dict(usize),
-    Global(Global),
-    Storage(Rc<Storage>),
-    Tensor(Rc<Tensor>),
+    /// Index into [`Pickle::storages`].
+    Storage(usize),
+    /// Index into [`Pickle::views`].
+    Tensor(usize),
+    /// Anything else, with its class's name.
+    Object(Rc<str>),
 }
 
-type Entries = Vec<(Value, Value)>;
+/// A block of numbers stored outside of the pickle.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub key: Rc<str>,
+    pub dtype: Dtype,
+    pub elements: usize,
+}
 
-pub(super) struct Machine<'a> {
-    code: &'a [u8],
+/// A strided view of a storage; offset and strides in elements. Not yet checked against the storage.
+#[derive(Clone, Debug)]
+pub struct View {
+    pub storage: Storage,
+    pub offset: usize,
+    pub shape: Vec<usize>,
+    pub strides: Vec<usize>,
+}
+
+/// One pickle, taken apart.
+#[derive(Debug, Default)]
+pub struct Pickle {
+    pub sequences: Vec<Vec<Value>>,
+    pub dicts: Vec<Vec<(Value, Value)>>,
+    pub storages: Vec<Storage>,
+    pub views: Vec<View>,
+}
+
+/// Reads one pickle from the start of `bytes`: its parts, its root and its length in bytes.
+pub fn parse(bytes: &[u8]) -> Result<(Pickle, Value, usize)> {
+    let mut machine = Machine {
+        bytes,
+        at: 0,
+        stack: Vec::new(),
+        marks: Vec::new(),
+        memo: HashMap::new(),
+        made: Pickle::default(),
+    };
+    let root = machine.run()?;
+    Ok((machine.made, root, machine.at))
+}
+
+struct Machine<'a> {
+    bytes: &'a [u8],
+    at: usize,
     stack: Vec<Value>,
-    /// Stack heights.
     marks: Vec<usize>,
-    memo: HashMap<u32, Value>,
-    sequences: Vec<Vec<Value>>,
-    dicts: Vec<Entries>,
+    memo: HashMap<usize, Value>,
+    made: Pickle,
 }
 
-impl<'a> Machine<'a> {
-    pub(super) fn new(code: &'a [u8]) -> Self {
-        Self {
-            code,
-            stack: Vec::new(),
-            marks: Vec::new(),
-            memo: HashMap::new(),
-            sequences: Vec::new(),
-            dicts: Vec::new(),
-        }
-    }
-
-    /// Runs to the STOP instruction; the value it leaves.
-    pub(super) fn run(&mut self) -> Outcome<Value> {
+impl Machine<'_> {
+    fn run(&mut self) -> Result<Value> {
         loop {
-            let [op] = self.bytes()?;
-            if op == b'.' {
-                return self.pop();
+            match self.byte()? {
+                b'.' => return self.pop(),
+                // Protocol and frame length: nothing to do.
+                0x80 => drop(self.take(1)?),
+                0x95 => drop(self.take(8)?),
+                b'(' => self.marks.push(self.stack.len()),
+                b'0' => drop(self.pop()?),
+                b'1' => drop(self.pop_to_mark()?),
+                b'2' => {
+                    let top = self.top()?.clone();
+                    self.stack.push(top);
+                }
+                b'N' | 0x88 | 0x89 => self.stack.push(Value::Plain),
+                b'K' => self.integer(1)?,
+                b'M' => self.integer(2)?,
+                b'J' => {
+                    let value = i32::from_le_bytes(self.array()?);
+                    self.stack.push(Value::Int(value.into()));
+                }
+                0x8a => self.long()?,
+                b'G' => {
+                    self.take(8)?;
+                    self.stack.push(Value::Plain);
+                }
+                b'X' | b'T' | b'B' => self.text(4)?,
+                0x8c | b'U' | b'C' => self.text(1)?,
+                0x8d | 0x8e => self.text(8)?,
+                b'}' => self.new_dict(Vec::new()),
+                b']' | b')' => self.new_sequence(Vec::new()),
+                b't' | b'l' => {
+                    let items = self.pop_to_mark()?;
+                    self.new_sequence(items);
+                }
+                code @ 0x85..=0x87 => {
+                    let first = self.depth(usize::from(code - 0x84))?;
+                    let items = self.stack.split_off(first);
+                    self.new_sequence(items);
+                }
+                b'd' => {
+                    let items = self.pop_to_mark()?;
+                    self.new_dict(pairs(items)?);
+                }
+                b'a' => {
+                    let item = self.pop()?;
+                    self.append(vec![item])?;
+                }
+                b'e' => {
+                    let items = self.pop_to_mark()?;
+                    self.append(items)?;
+                }
+                b's' => {
+                    let first = self.depth(2)?;
+                    let items = self.stack.split_off(first);
+                    self.insert(pairs(items)?)?;
+                }
+                b'u' => {
+                    let items = self.pop_to_mark()?;
+                    self.insert(pairs(items)?)?;
+                }
+                b'q' => self.remember(1)?,
+                b'r' => self.remember(4)?,
+                0x94 => drop(self.memo.insert(self.memo.len(), self.top()?.clone())),
+                b'h' => self.recall(1)?,
+                b'j' => self.recall(4)?,
+                b'c' => {
+                    let name = format!("{} {}", self.line()?, self.line()?);
+                    self.stack.push(Value::Global(name.into()));
+                }
+                0x93 => {
+                    let (name, module) = (self.pop()?, self.pop()?);
+                    let (Value::Text(module), Value::Text(name)) = (module, name) else {
+                        return Err("a class without a name".into());
+                    };
+                    let name = format!("{module} {name}");
+                    self.stack.push(Value::Global(name.into()));
+                }
+                b'R' | 0x81 => {
+                    let (arguments, callee) = (self.pop()?, self.pop()?);
+                    let value = self.construct(callee, arguments)?;
+                    self.stack.push(value);
+                }
+                // Attributes of the object below: none matters here.
+                b'b' => drop(self.pop()?),
+                b'Q' => {
+                    let id = self.pop()?;
+                    let storage = self.storage(&id)?;
+                    self.stack.push(storage);
+                }
+                code => {
+                    return Err(format!(
+                        "opcode 0x{code:02x} at byte {} is not one that a state dict needs",
+                        self.at - 1
+                    ));
+                }
             }
-            self.step(op)?;
         }
     }
 
-    /// One instruction, in the names of Python's `pickletools`.
-    fn step(&mut self, op: u8) -> Outcome<()> {
-        match op {
-            0x80 => drop(self.bytes::<1>()?),                    // PROTO
-            0x95 => drop(self.bytes::<8>()?),                    // FRAME
-            b'(' => self.marks.push(self.stack.len()),           // MARK
-            b'0' => drop(self.pop()?),                           // POP
-            b'1' => drop(self.pop_mark()?),                      // POP_MARK
-            b'N' | 0x88 | 0x89 => self.stack.push(Value::Other), // NONE, NEWTRUE, NEWFALSE
-            b'G' => {
-                self.bytes::<8>()?; // BINFLOAT
-                self.stack.push(Value::Other);
+    // Constructors.
+
+    fn construct(&mut self, callee: Value, arguments: Value) -> Result<Value> {
+        let Value::Global(name) = callee else {
+            return Ok(Value::Object("an object".into()));
+        };
+        let arguments = match arguments {
+            Value::Sequence(index) => self.made.sequences[index].clone(),
+            _ => Vec::new(),
+        };
+        match &*name {
+            "collections OrderedDict" | "collections defaultdict" => {
+                self.made.dicts.push(Vec::new());
+                Ok(Value::Dict(self.made.dicts.len() - 1))
             }
-            b'K' => self.int::<1>(|[b]| b.into())?, // BININT1
-            b'M' => self.int::<2>(|b| u16::from_le_bytes(b).into())?, // BININT2
-            b'J' => self.int::<4>(|b| i32::from_le_bytes(b).into())?, // BININT
-            0x8a => self.long()?,                   // LONG1
-            0x8c | b'U' => self.text::<1>(|[b]| b.into())?, // SHORT_BINUNICODE, SHORT_BINSTRING
-            b'X' | b'T' => self.text::<4>(|b| u32::from_le_bytes(b).into())?, // BINUNICODE, BINSTRING
-            0x8d => self.text::<8>(u64::from_le_bytes)?,                      // BINUNICODE8
-            b'C' => self.skip::<1>(|[b]| b.into())?,                          // SHORT_BINBYTES
-            b'B' => self.skip::<4>(|b| u32::from_le_bytes(b).into())?,        // BINBYTES
-            b')' | b']' => self.push_sequence(Vec::new()), // EMPTY_TUPLE, EMPTY_LIST
-            0x85..=0x87 => {
-                let count = usize::from(op - 0x84); // TUPLE1 to TUPLE3
-                let start = self.stack.len().checked_sub(count).ok_or(DAMAGED)?;
-                let items = self.stack.split_off(start);
-                self.push_sequence(items);
+            "torch._utils _rebuild_tensor" | "torch._utils _rebuild_tensor_v2" => {
+                self.view(&arguments)
             }
-            b't' | b'l' => {
-                let items = self.pop_mark()?; // TUPLE, LIST
-                self.push_sequence(items);
-            }
-            b'a' => {
-                let item = self.pop()?; // APPEND
-                self.extend_list(vec![item])?;
-            }
-            b'e' => {
-                let items = self.pop_mark()?; // APPENDS
-                self.extend_list(items)?;
-            }
-            b'}' => self.push_dict(), // EMPTY_DICT
-            b's' => {
-                let value = self.pop()?; // SETITEM
-                let key = self.pop()?;
-                self.extend_dict(vec![key, value])?;
-            }
-            b'u' => {
-                let items = self.pop_mark()?; // SETITEMS
-                self.extend_dict(items)?;
-            }
-            b'q' => self.remember::<1>(|[b]| b.into())?, // BINPUT
-            b'r' => self.remember::<4>(u32::from_le_bytes)?, // LONG_BINPUT
-            0x94 => {
-                let index = self.memo.len() as u32; // MEMOIZE
-                self.memo.insert(index, self.top()?.clone());
-            }
-            b'h' => self.recall::<1>(|[b]| b.into())?, // BINGET
-            b'j' => self.recall::<4>(u32::from_le_bytes)?, // LONG_BINGET
-            b'c' => {
-                let (module, name) = (self.line()?, self.line()?); // GLOBAL
-                self.stack
-                    .push(Value::Global(Global::find(&module, &name)?));
-            }
-            0x93 => {
-                let (name, module) = (self.pop()?, self.pop()?); // STACK_GLOBAL
-                let (Value::Text(module), Value::Text(name)) = (module, name) else {
-                    return Err(DAMAGED.into());
-                };
-                self.stack
-                    .push(Value::Global(Global::find(&module, &name)?));
-            }
-            b'Q' => self.persistent()?, // BINPERSID
-            b'R' => self.reduce()?,     // REDUCE
-            // BUILD: attributes, such as a state dict's `_metadata`, of the value below.
-            b'b' => drop(self.pop()?),
-            _ => {
-                return Err(format!(
-                    "its pickle has the instruction {op:#04x}, which no state dict needs; re-save \
-                     the weights alone: torch.save(model.state_dict(), PATH)"
-                ));
-            }
+            "torch._utils _rebuild_parameter"
+            | "torch._utils _rebuild_parameter_with_state"
+            | "torch Size" => arguments
+                .into_iter()
+                .next()
+                .ok_or(format!("{name} without an argument")),
+            _ => Ok(Value::Object(name.replace(' ', ".").into())),
         }
-        Ok(())
     }
 
-    /// A storage, from ("storage", type, key, device, element count).
-    fn persistent(&mut self) -> Outcome<()> {
-        let arguments = self.pop()?;
+    /// `_rebuild_tensor_v2(storage, offset, shape, strides, ...)`
+    fn view(&mut self, arguments: &[Value]) -> Result<Value> {
+        let [
+            Value::Storage(storage),
+            Value::Int(offset),
+            shape,
+            strides,
+            ..,
+        ] = arguments
+        else {
+            return Err("a tensor without storage, offset, shape and strides".into());
+        };
+        let view = View {
+            storage: self.made.storages[*storage].clone(),
+            offset: usize::try_from(*offset).map_err(|_| "a negative offset")?,
+            shape: self.sizes(shape)?,
+            strides: self.sizes(strides)?,
+        };
+        self.made.views.push(view);
+        Ok(Value::Tensor(self.made.views.len() - 1))
+    }
+
+    /// ("storage", class, key, location, elements, ...)
+    fn storage(&mut self, id: &Value) -> Result<Value> {
+        let parts = match id {
+            Value::Sequence(index) => &self.made.sequences[*index][..],
+            _ => &[],
+        };
         let [
             _,
-            Value::Global(Global::Storage(kind)),
+            Value::Global(class),
             Value::Text(key),
+            _,
+            Value::Int(elements),
             ..,
-        ] = self.sequence(&arguments)?
+        ] = parts
         else {
-            return Err(DAMAGED.into());
+            return Err("a storage without class, key and size".into());
         };
         let storage = Storage {
-            kind: *kind,
-            key: key.to_string(),
+            key: key.clone(),
+            dtype: dtype(class)?,
+            elements: usize::try_from(*elements).map_err(|_| "a storage of negative size")?,
         };
-        self.stack.push(Value::Storage(Rc::new(storage)));
+        self.made.storages.push(storage);
+        Ok(Value::Storage(self.made.storages.len() - 1))
+    }
+
+    fn sizes(&self, value: &Value) -> Result<Vec<usize>> {
+        let Value::Sequence(index) = value else {
+            return Err("a shape that is not a tuple".into());
+        };
+        let size = |item: &Value| match item {
+            Value::Int(size) => usize::try_from(*size).map_err(|_| "a negative size".to_string()),
+            _ => Err("a size that is not an integer".into()),
+        };
+        self.made.sequences[*index].iter().map(size).collect()
+    }
+
+    // Containers.
+
+    fn new_sequence(&mut self, items: Vec<Value>) {
+        self.made.sequences.push(items);
+        self.stack
+            .push(Value::Sequence(self.made.sequences.len() - 1));
+    }
+
+    fn new_dict(&mut self, items: Vec<(Value, Value)>) {
+        self.made.dicts.push(items);
+        self.stack.push(Value::Dict(self.made.dicts.len() - 1));
+    }
+
+    fn append(&mut self, items: Vec<Value>) -> Result<()> {
+        match self.top()? {
+            Value::Sequence(index) => {
+                let index = *index;
+                self.made.sequences[index].extend(items);
+                Ok(())
+            }
+            Value::Object(_) => Ok(()),
+            _ => Err("items for something that is not a list".into()),
+        }
+    }
+
+    fn insert(&mut self, items: Vec<(Value, Value)>) -> Result<()> {
+        match self.top()? {
+            Value::Dict(index) => {
+                let index = *index;
+                self.made.dicts[index].extend(items);
+                Ok(())
+            }
+            Value::Object(_) => Ok(()),
+            _ => Err("keys for something that is not a dict".into()),
+        }
+    }
+
+    // Stack and memo.
+
+    fn top(&self) -> Result<&Value> {
+        self.stack.last().ok_or("an empty stack".into())
+    }
+
+    fn pop(&mut self) -> Result<Value> {
+        self.stack.pop().ok_or("an empty stack".into())
+    }
+
+    fn pop_to_mark(&mut self) -> Result<Vec<Value>> {
+        let mark = self.marks.pop().ok_or("a missing mark")?;
+        if mark > self.stack.len() {
+            return Err("a mark above the stack".into());
+        }
+        Ok(self.stack.split_off(mark))
+    }
+
+    /// Where the last `count` values begin.
+    fn depth(&self, count: usize) -> Result<usize> {
+        self.stack
+            .len()
+            .checked_sub(count)
+            .ok_or("an empty stack".into())
+    }
+
+    fn remember(&mut self, width: usize) -> Result<()> {
+        let key = self.unsigned(width)?;
+        let top = self.top()?.clone();
+        self.memo.insert(key, top);
         Ok(())
     }
 
-    /// What a call of a known name gives.
-    fn reduce(&mut self) -> Outcome<()> {
-        let arguments = self.pop()?;
-        let Value::Global(function) = self.pop()? else {
-            return Err(DAMAGED.into());
-        };
-        let value = match (function, self.sequence(&arguments)?) {
-            (Global::OrderedDict, []) => {
-                self.push_dict();
-                return Ok(());
-            }
-            // storage, offset, size, stride, requires_grad, backward_hooks
-            (Global::RebuildTensor, [Value::Storage(storage), offset, size, stride, ..]) => {
-                let (shape, strides) = (self.sizes(size)?, self.sizes(stride)?);
-                if shape.len() != strides.len() {
-                    return Err(DAMAGED.into());
-                }
-                let (storage, offset) = (storage.clone(), index(offset)?);
-                Value::Tensor(Rc::new(Tensor {
-                    storage,
-                    offset,
-                    shape,
-                    strides,
-                }))
-            }
-            (Global::RebuildParameter, [Value::Tensor(tensor), ..]) => {
-                Value::Tensor(tensor.clone())
-            }
-            _ => return Err(DAMAGED.into()),
+    fn recall(&mut self, width: usize) -> Result<()> {
+        let key = self.unsigned(width)?;
+        let value = self.memo.get(&key).ok_or("a value that was never stored")?;
+        self.stack.push(value.clone());
+        Ok(())
+    }
+
+    // Bytes.
+
+    fn take(&mut self, count: usize) -> Result<&[u8]> {
+        let end = self.at.checked_add(count);
+        let taken = end.and_then(|end| self.bytes.get(self.at..end));
+        self.at = end.unwrap_or(self.at);
+        taken.ok_or("it ends in the middle".into())
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        Ok(self.take(1)?[0])
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N)?);
+        Ok(array)
+    }
+
+    fn unsigned(&mut self, width: usize) -> Result<usize> {
+        let mut bytes = [0; 8];
+        bytes[..width].copy_from_slice(self.take(width)?);
+        usize::try_from(u64::from_le_bytes(bytes)).map_err(|_| "an absurd length".into())
+    }
+
+    fn integer(&mut self, width: usize) -> Result<()> {
+        let value = self.unsigned(width)?;
+        self.stack.push(Value::Int(value as i64));
+        Ok(())
+    }
+
+    /// A Python integer of any length; one that i64 cannot hold is kept as an object.
+    fn long(&mut self) -> Result<()> {
+        let length = self.unsigned(1)?;
+        let digits = self.take(length)?;
+        let value = if length > 8 {
+            Value::Object("int".into())
+        } else {
+            let negative = digits.last().is_some_and(|&top| top >= 0x80);
+            let mut bytes = [if negative { 0xff } else { 0 }; 8];
+            bytes[..length].copy_from_slice(digits);
+            Value::Int(i64::from_le_bytes(bytes))
         };
         self.stack.push(value);
         Ok(())
     }
 
-    /// The entries of the dict that holds the tensors. A checkpoint may wrap it twice.
-    pub(super) fn state_dict(&self, top: &Value) -> Outcome<&[(Value, Value)]> {
-        let Value::Dict(mut at) = *top else {
-            return Err(
-                "expected a dict of tensors; re-save it with torch.save(model.state_dict(), PATH)"
-                    .into(),
-            );
-        };
-        for _ in 0..2 {
-            let nested = |wanted: &str| {
-                self.dicts[at].iter().find_map(|entry| match entry {
-                    (Value::Text(key), Value::Dict(inner)) if **key == *wanted => Some(*inner),
-                    _ => None,
-                })
-            };
-            match nested("state_dict").or_else(|| nested("model")) {
-                Some(inner) => at = inner,
-                None => break,
-            }
-        }
-        Ok(&self.dicts[at])
+    fn text(&mut self, width: usize) -> Result<()> {
+        let length = self.unsigned(width)?;
+        let text: Rc<str> = String::from_utf8_lossy(self.take(length)?).into();
+        self.stack.push(Value::Text(text));
+        Ok(())
     }
 
-    fn take(&mut self, count: u64) -> Outcome<&'a [u8]> {
-        let count = usize::try_from(count).map_err(|_| DAMAGED)?;
-        let (head, rest) = self.code.split_at_checked(count).ok_or(DAMAGED)?;
-        self.code = rest;
-        Ok(head)
-    }
-
-    fn bytes<const N: usize>(&mut self) -> Outcome<[u8; N]> {
-        let (head, rest) = self.code.split_first_chunk().ok_or(DAMAGED)?;
-        self.code = rest;
-        Ok(*head)
-    }
-
-    /// Up to the next line feed.
-    fn line(&mut self) -> Outcome<String> {
-        let end = self.code.iter().position(|&b| b == b'\n').ok_or(DAMAGED)?;
-        let line = String::from_utf8_lossy(&self.code[..end]).into_owned();
-        self.code = &self.code[end + 1..];
+    fn line(&mut self) -> Result<String> {
+        let rest = self.bytes.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|&byte| byte == b'\n');
+        let length = length.ok_or("it ends in the middle")?;
+        let line = String::from_utf8_lossy(&rest[..length]).into_owned();
+        self.at += length + 1;
         Ok(line)
-    }
-
-    fn int<const N: usize>(&mut self, value: fn([u8; N]) -> i64) -> Outcome<()> {
-        let value = value(self.bytes()?);
-        self.stack.push(Value::Int(value));
-        Ok(())
-    }
-
-    /// A little-endian two's complement number; longer ones than 64 bits are no sizes.
-    fn long(&mut self) -> Outcome<()> {
-        let [count] = self.bytes()?;
-        let digits = self.take(count.into())?;
-        let sign = digits.last().is_some_and(|b| b & 0x80 != 0);
-        let mut whole = [if sign { 0xff } else { 0 }; 8];
-        self.stack.push(match whole.get_mut(..digits.len()) {
-            Some(low) => {
-                low.copy_from_slice(digits);
-                Value::Int(i64::from_le_bytes(whole))
-            }
-            None => Value::Other,
-        });
-        Ok(())
-    }
-
-    fn text<const N: usize>(&mut self, length: fn([u8; N]) -> u64) -> Outcome<()> {
-        let length = length(self.bytes()?);
-        let text = String::from_utf8_lossy(self.take(length)?);
-        self.stack.push(Value::Text(text.into()));
-        Ok(())
-    }
-
-    fn skip<const N: usize>(&mut self, length: fn([u8; N]) -> u64) -> Outcome<()> {
-        let length = length(self.bytes()?);
-        self.take(length)?;
-        self.stack.push(Value::Other);
-        Ok(())
-    }
-
-    fn remember<const N: usize>(&mut self, index: fn([u8; N]) -> u32) -> Outcome<()> {
-        let index = index(self.bytes()?);
-        self.memo.insert(index, self.top()?.clone());
-        Ok(())
-    }
-
-    fn recall<const N: usize>(&mut self, index: fn([u8; N]) -> u32) -> Outcome<()> {
-        let index = index(self.bytes()?);
-        self.stack
-            .push(self.memo.get(&index).ok_or(DAMAGED)?.clone());
-        Ok(())
-    }
-
-    fn top(&self) -> Outcome<&Value> {
-        self.stack.last().ok_or(DAMAGED.into())
-    }
-
-    fn pop(&mut self) -> Outcome<Value> {
-        self.stack.pop().ok_or(DAMAGED.into())
-    }
-
-    fn pop_mark(&mut self) -> Outcome<Vec<Value>> {
-        let start = self.marks.pop().filter(|&start| start <= self.stack.len());
-        Ok(self.stack.split_off(start.ok_or(DAMAGED)?))
-    }
-
-    fn push_sequence(&mut self, items: Vec<Value>) {
-        self.stack.push(Value::Sequence(self.sequences.len()));
-        self.sequences.push(items);
-    }
-
-    fn push_dict(&mut self) {
-        self.stack.push(Value::Dict(self.dicts.len()));
-        self.dicts.push(Vec::new());
-    }
-
-    fn extend_list(&mut self, items: Vec<Value>) -> Outcome<()> {
-        let Value::Sequence(list) = *self.top()? else {
-            return Err(DAMAGED.into());
-        };
-        self.sequences[list].extend(items);
-        Ok(())
-    }
-
-    /// Keys and values in turn.
-    fn extend_dict(&mut self, items: Vec<Value>) -> Outcome<()> {
-        let Value::Dict(dict) = *self.top()? else {
-            return Err(DAMAGED.into());
-        };
-        let (pairs, rest) = items.as_chunks();
-        if !rest.is_empty() {
-            return Err(DAMAGED.into());
-        }
-        self.dicts[dict].extend(pairs.iter().map(|[k, v]| (k.clone(), v.clone())));
-        Ok(())
-    }
-
-    fn sequence(&self, value: &Value) -> Outcome<&[Value]> {
-        match value {
-            Value::Sequence(at) => Ok(&self.sequences[*at]),
-            _ => Err(DAMAGED.into()),
-        }
-    }
-
-    fn sizes(&self, value: &Value) -> Outcome<Vec<usize>> {
-        let sizes = self.sequence(value)?;
-        // PyTorch's own limit.
-        if sizes.len() > 64 {
-            return Err(DAMAGED.into());
-        }
-        sizes.iter().map(index).collect()
     }
 }
 
-const DAMAGED: &str = "its pickle is cut short or damaged; copy or download the file again";
+fn pairs(items: Vec<Value>) -> Result<Vec<(Value, Value)>> {
+    if !items.len().is_multiple_of(2) {
+        return Err("a key without a value".into());
+    }
+    let mut items = items.into_iter();
+    let mut pairs = Vec::new();
+    while let (Some(key), Some(value)) = (items.next(), items.next()) {
+        pairs.push((key, value));
+    }
+    Ok(pairs)
+}
 
-fn index(value: &Value) -> Outcome<usize> {
-    match value {
-        Value::Int(n) => usize::try_from(*n).map_err(|_| DAMAGED.into()),
-        _ => Err(DAMAGED.into()),
+/// The number format of "torch FloatStorage" and its kin.
+fn dtype(class: &str) -> Result<Dtype> {
+    match class.rsplit(' ').next().unwrap_or_default() {
+        "FloatStorage" => Ok(Dtype::F32),
+        "DoubleStorage" => Ok(Dtype::F64),
+        "HalfStorage" => Ok(Dtype::F16),
+        "BFloat16Storage" => Ok(Dtype::BF16),
+        "LongStorage" => Ok(Dtype::I64),
+        "IntStorage" => Ok(Dtype::I32),
+        "ShortStorage" => Ok(Dtype::I16),
+        "CharStorage" => Ok(Dtype::I8),
+        "ByteStorage" => Ok(Dtype::U8),
+        "BoolStorage" => Ok(Dtype::BOOL),
+        _ => Err(format!("tensors of type {class} are not supported")),
     }
 }

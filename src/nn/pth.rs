@@ -1,153 +1,271 @@
-//! PyTorch checkpoints: the zip archive of `torch.save` (since PyTorch 1.6) with a pickle,
-//! `data.pkl`, that names the tensors, and one file of raw values per storage. Lengths,
-//! offsets and strides are checked before they are used.
+//! PyTorch's `.pth`: a zip archive (since PyTorch 1.6) or the older stream of pickles, in which the
+//! weights of 2019 and 2020 were published. Source: `torch/serialization.py`.
 
-use super::pickle::{Kind, Machine, Tensor, Value};
-use super::weights::{Array, Float};
-use crate::{Error, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{Cursor, Read};
-use std::path::Path;
-use zip::{CompressionMethod, ZipArchive};
+use std::rc::Rc;
 
-/// The float tensors of the state dict in an archive: the object itself, or what it has under
-/// `state_dict` or `model`.
-pub(super) fn read(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
-    let mut archive = Archive::open(bytes).map_err(|e| Error::file(path, e))?;
-    let tensors = archive.state_dict();
-    tensors.map_err(|e| Error::file(path, format!("PyTorch checkpoint: {e}")))
+use safetensors::Dtype;
+use zip::ZipArchive;
+
+use super::pickle::{self, Pickle, Storage, Value, View};
+use super::weights::{Array, Float};
+
+type Result<T> = std::result::Result<T, String>;
+
+/// The largest pickle that is read, in bytes. B7's takes 0.2 MB.
+const PICKLE_LIMIT: u64 = 64 << 20;
+/// The most numbers in one file: 2 GiB of f32. Views may share a storage, so the file's size sets no limit.
+const ELEMENT_LIMIT: usize = 512 << 20;
+/// The older format begins with the pickle of 0x1950a86a20f9469cfc6c.
+const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
+const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+
+/// Whether a file that begins so is one of PyTorch's.
+pub(super) fn recognises(head: &[u8]) -> bool {
+    head.starts_with(ZIP_MAGIC) || head.starts_with(LEGACY_MAGIC)
 }
 
-/// What is wrong; the caller adds the file's name.
-pub(super) type Outcome<T> = std::result::Result<T, String>;
-
-struct Archive<'a> {
-    zip: ZipArchive<Cursor<&'a [u8]>>,
-    /// The folder that holds everything, with its slash: `archive/`.
-    root: String,
-    /// No honest archive holds more tensor elements than it has bytes.
-    elements_left: usize,
-    storages: HashMap<String, Vec<u8>>,
+/// The floating-point tensors of a state dict (alone, or under `state_dict`, `model_state_dict` or
+/// `model`), f32, row-major. `module.` (of DataParallel) is cut off.
+pub(super) fn read(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
+    let tensors = if bytes.starts_with(ZIP_MAGIC) {
+        read_zip(bytes)?
+    } else {
+        read_legacy(bytes)?
+    };
+    let wrapped = tensors.keys().all(|name| name.starts_with("module."));
+    let rename = |name: String| match name.strip_prefix("module.") {
+        Some(inner) if wrapped => inner.to_string(),
+        _ => name,
+    };
+    Ok(tensors
+        .into_iter()
+        .map(|(name, array)| (rename(name), array))
+        .collect())
 }
 
-impl<'a> Archive<'a> {
-    fn open(bytes: &'a [u8]) -> Outcome<Self> {
-        let zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| {
-            format!("the zip archive is cut short or damaged ({e}); copy or download it again")
-        })?;
-        let root = zip
-            .file_names()
-            .filter_map(|name| Some(name.ok()?.strip_suffix("data.pkl")?.to_string()))
-            .find(|root| root.is_empty() || root.ends_with('/'))
-            .ok_or("a zip archive without `data.pkl`; expected a file written by torch.save")?;
-        Ok(Self {
-            zip,
-            root,
-            elements_left: bytes.len(),
-            storages: HashMap::new(),
-        })
-    }
-
-    fn state_dict(&mut self) -> Outcome<BTreeMap<String, Array>> {
-        if self
-            .zip
-            .index_for_name(&format!("{}byteorder", self.root))
-            .is_some()
-            && self.entry("byteorder")? != b"little"
-        {
-            return Err("expected little-endian values; re-save it on another machine".into());
-        }
-        let pickle = self.entry("data.pkl")?;
-        let mut machine = Machine::new(&pickle);
-        let top = machine.run()?;
-        let entries = machine.state_dict(&top)?;
-        let mut tensors = BTreeMap::new();
-        for (key, value) in entries {
-            if let (Value::Text(name), Value::Tensor(tensor)) = (key, value)
-                && let Kind::Float(float) = tensor.storage.kind
-            {
-                let array = self
-                    .array(tensor, float)
-                    .map_err(|e| format!("tensor `{name}`: {e}"))?;
-                tensors.insert(name.to_string(), array);
-            }
-        }
-        if tensors.is_empty() {
-            return Err(
-                "no tensors found; expected a state dict (torch.save(model.state_dict(), PATH)), \
-                 plain or under the key `state_dict` or `model`"
-                    .into(),
-            );
-        }
-        Ok(tensors)
-    }
-
-    /// The bytes of an entry, its checksum verified. torch.save does not compress, so no entry
-    /// is larger than the archive.
-    fn entry(&mut self, name: &str) -> Outcome<Vec<u8>> {
-        let name = format!("{}{name}", self.root);
-        let damaged = |e: &dyn std::fmt::Display| {
-            format!("entry `{name}` is missing or damaged ({e}); copy or download the file again")
-        };
-        let mut entry = self.zip.by_name(&name).map_err(|e| damaged(&e))?;
-        if entry.compression() != CompressionMethod::Stored {
-            return Err(format!(
-                "entry `{name}` is compressed; expected it stored, as torch.save does"
-            ));
-        }
+fn read_zip(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
+    let mut archive = ZipArchive::new(Cursor::new(bytes)).map_err(|error| {
+        format!("the zip archive is cut short or damaged ({error}); copy or download it again")
+    })?;
+    let name = archive
+        .file_names()
+        .flatten()
+        .find(|name| name.ends_with("/data.pkl"))
+        .map(|name| name.into_owned())
+        .ok_or("a zip archive without data.pkl: not a PyTorch .pth file")?;
+    let folder = name.trim_end_matches("data.pkl").to_string();
+    let mut entry = |name: &str, limit: u64| -> Result<Vec<u8>> {
+        let entry = archive
+            .by_name(&format!("{folder}{name}"))
+            .map_err(|error| format!("entry {name} of this .pth: {error}"))?;
         let mut bytes = Vec::new();
-        entry.read_to_end(&mut bytes).map_err(|e| damaged(&e))?;
+        // One byte more than allowed tells a larger entry from one that fits.
+        let read = entry.take(limit + 1).read_to_end(&mut bytes);
+        read.map_err(|error| format!("entry {name} of this .pth: {error}"))?;
+        if bytes.len() as u64 > limit {
+            return Err(format!("entry {name} of this .pth exceeds {limit} bytes"));
+        }
         Ok(bytes)
+    };
+    if entry("byteorder", 16).is_ok_and(|order| order != b"little") {
+        return Err("this .pth was written on a big-endian machine; save it on another".into());
     }
-
-    /// Gathers a view of a storage into contiguous values.
-    fn array(&mut self, tensor: &Tensor, float: Float) -> Outcome<Array> {
-        let Tensor {
-            storage,
-            offset,
-            shape,
-            strides,
-        } = tensor;
-        if !self.storages.contains_key(&storage.key) {
-            let bytes = self.entry(&format!("data/{}", storage.key))?;
-            self.storages.insert(storage.key.clone(), bytes);
-        }
-        let bytes = &self.storages[&storage.key];
-        let available = bytes.len() / float.size();
-        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        let count = count
-            .filter(|&n| n <= self.elements_left)
-            .ok_or_else(|| format!("shape {shape:?} holds more values than the file has bytes"))?;
-        if count == 0 {
-            return Ok(Array {
-                shape: shape.clone(),
-                data: Vec::new(),
-            });
-        }
-        self.elements_left -= count;
-        let last = shape.iter().zip(strides).try_fold(*offset, |at, (d, s)| {
-            at.checked_add((d - 1).checked_mul(*s)?)
-        });
-        if last.is_none_or(|last| last >= available) {
+    let (pickle, root, _) = parse(&entry("data.pkl", PICKLE_LIMIT)?)?;
+    let mut storages = |storage: &Storage| {
+        let size = bytes_of(storage)?;
+        let bytes = entry(&format!("data/{}", storage.key), size as u64)?;
+        if bytes.len() < size {
+            let (key, found) = (&storage.key, bytes.len());
             return Err(format!(
-                "shape {shape:?}, strides {strides:?} and offset {offset} reach beyond the {available} values stored"
+                "storage {key} is cut short: {found} of {size} bytes"
             ));
         }
-        let mut positions = vec![*offset];
-        for (&d, &s) in shape.iter().zip(strides) {
-            positions = positions
-                .iter()
-                .flat_map(|&at| (0..d).map(move |i| at + i * s))
-                .collect();
-        }
-        let size = float.size();
-        let mut gathered = Vec::with_capacity(count * size);
-        for at in positions {
-            gathered.extend_from_slice(&bytes[at * size..(at + 1) * size]);
-        }
-        Ok(Array {
-            shape: shape.clone(),
-            data: float.decode(&gathered),
-        })
+        Ok(bytes)
+    };
+    materialise(state_dict(&pickle, &root)?, &mut storages)
+}
+
+/// Five pickles (magic number, version, system, object, storage keys), then for each key the number of
+/// elements (i64) and the elements.
+fn read_legacy(bytes: &[u8]) -> Result<BTreeMap<String, Array>> {
+    let mut at = 0;
+    let mut next = || -> Result<(Pickle, Value)> {
+        let (pickle, root, length) = parse(&bytes[at..])?;
+        at += length;
+        Ok((pickle, root))
+    };
+    next()?;
+    next()?;
+    next()?;
+    let (pickle, root) = next()?;
+    let views = state_dict(&pickle, &root)?;
+    let keys = match next()? {
+        (keys, Value::Sequence(index)) => keys.sequences[index].clone(),
+        _ => return Err("this .pth lacks its list of storages".into()),
+    };
+    let sizes: BTreeMap<&str, usize> = pickle
+        .storages
+        .iter()
+        .map(|storage| Ok((&*storage.key, bytes_of(storage)?)))
+        .collect::<Result<_>>()?;
+    let mut places: BTreeMap<Rc<str>, &[u8]> = BTreeMap::new();
+    let mut rest = &bytes[at..];
+    for key in keys {
+        let Value::Text(key) = key else {
+            return Err("a storage of this .pth has no name".into());
+        };
+        let size = sizes.get(&*key).copied();
+        let size = size.ok_or(format!("storage {key} of this .pth belongs to no tensor"))?;
+        let Some((stored, after)) = rest.split_at_checked(8 + size) else {
+            return Err(format!(
+                "the file is cut short or damaged: storage {key} needs {size} bytes; copy or download it again"
+            ));
+        };
+        places.insert(key, &stored[8..]);
+        rest = after;
     }
+    let mut storages = |storage: &Storage| {
+        let key = &storage.key;
+        let found = places
+            .get(key)
+            .filter(|found| Ok(found.len()) == bytes_of(storage));
+        let found = found.ok_or(format!("storage {key} of this .pth is missing"))?;
+        Ok(found.to_vec())
+    };
+    materialise(views, &mut storages)
+}
+
+fn parse(bytes: &[u8]) -> Result<(Pickle, Value, usize)> {
+    pickle::parse(bytes).map_err(|error| format!("this .pth cannot be read: {error}"))
+}
+
+/// The named tensors of the root, or of what it holds under one of the usual keys.
+fn state_dict<'a>(pickle: &'a Pickle, root: &Value) -> Result<Vec<(&'a str, &'a View)>> {
+    const ADVICE: &str = "save the state dict instead: torch.save(model.state_dict(), path)";
+    let entries = |value: &Value| match value {
+        Value::Dict(index) => Ok(&pickle.dicts[*index]),
+        Value::Object(class) => Err(format!(
+            "this .pth holds a Python object (`{class}`), which is not run; {ADVICE}"
+        )),
+        _ => Err(format!("expected a dict of tensors; {ADVICE}")),
+    };
+    let mut dict = entries(root)?;
+    for key in ["state_dict", "model_state_dict", "model"] {
+        let is_key = |(name, _): &&(Value, Value)| matches!(name, Value::Text(t) if &**t == key);
+        if let Some((_, inner)) = dict.iter().find(is_key) {
+            dict = entries(inner)?;
+            break;
+        }
+    }
+    let named: Vec<_> = dict
+        .iter()
+        .filter_map(|(name, value)| match (name, value) {
+            (Value::Text(name), Value::Tensor(index)) => Some((&**name, &pickle.views[*index])),
+            _ => None,
+        })
+        .collect();
+    if named.is_empty() {
+        return Err(format!("this .pth holds no tensors; {ADVICE}"));
+    }
+    Ok(named)
+}
+
+/// Reads each storage once and cuts its views out of it.
+fn materialise(
+    views: Vec<(&str, &View)>,
+    read: &mut dyn FnMut(&Storage) -> Result<Vec<u8>>,
+) -> Result<BTreeMap<String, Array>> {
+    let mut by_storage: BTreeMap<(&str, String), Vec<(&str, &View)>> = BTreeMap::new();
+    let mut total = 0_usize;
+    for (name, view) in views {
+        total = total.saturating_add(checked_count(name, view)?);
+        let key = (&*view.storage.key, format!("{:?}", view.storage.dtype));
+        by_storage.entry(key).or_default().push((name, view));
+    }
+    if total > ELEMENT_LIMIT {
+        return Err(format!(
+            "{total} numbers are more than weights can have ({ELEMENT_LIMIT})"
+        ));
+    }
+    let mut tensors = BTreeMap::new();
+    for views in by_storage.into_values() {
+        // Views of one storage may state different sizes; the largest covers them all.
+        let largest = views.iter().map(|(_, view)| &view.storage);
+        let Some(storage) = largest.max_by_key(|storage| storage.elements) else {
+            continue;
+        };
+        let Some(values) = decode(storage.dtype, &read(storage)?) else {
+            continue;
+        };
+        for (name, view) in views {
+            let data = gather(&values, view);
+            let shape = view.shape.clone();
+            tensors.insert(name.to_string(), Array { shape, data });
+        }
+    }
+    Ok(tensors)
+}
+
+/// The number of elements of a view that lies within its storage.
+fn checked_count(name: &str, view: &View) -> Result<usize> {
+    let elements = view.storage.elements;
+    let outside = || format!("tensor `{name}` reaches beyond its storage of {elements} elements");
+    if view.shape.len() != view.strides.len() {
+        return Err(format!("tensor `{name}`: shape and strides do not agree"));
+    }
+    let mut count = view.shape.iter().copied();
+    let count = count.try_fold(1, usize::checked_mul).ok_or_else(outside)?;
+    if count == 0 {
+        return Ok(0);
+    }
+    let mut last = view.offset;
+    for (&length, &stride) in view.shape.iter().zip(&view.strides) {
+        let step = (length - 1).checked_mul(stride).ok_or_else(outside)?;
+        last = last.checked_add(step).ok_or_else(outside)?;
+    }
+    if last >= elements || count > elements {
+        return Err(outside());
+    }
+    Ok(count)
+}
+
+fn bytes_of(storage: &Storage) -> Result<usize> {
+    let bytes = storage.elements.checked_mul(storage.dtype.bitsize() / 8);
+    let bytes = bytes.filter(|&bytes| bytes <= 8 * ELEMENT_LIMIT);
+    bytes.ok_or(format!("storage {} is absurdly large", storage.key))
+}
+
+/// Little-endian numbers as f32; None for integers, which hold no weights.
+fn decode(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
+    let float = match dtype {
+        Dtype::F32 => Float::F32,
+        Dtype::F64 => Float::F64,
+        Dtype::F16 => Float::F16,
+        Dtype::BF16 => Float::Bf16,
+        _ => return None,
+    };
+    Some(float.decode(bytes))
+}
+
+/// The elements of a strided view, row-major. Every index must lie within `source`.
+fn gather(source: &[f32], view: &View) -> Vec<f32> {
+    let count: usize = view.shape.iter().product();
+    let mut data = Vec::with_capacity(count);
+    let mut index = vec![0; view.shape.len()];
+    let mut at = view.offset;
+    while data.len() < count {
+        data.push(source[at]);
+        for axis in (0..index.len()).rev() {
+            index[axis] += 1;
+            at += view.strides[axis];
+            if index[axis] < view.shape[axis] {
+                break;
+            }
+            at -= view.strides[axis] * view.shape[axis];
+            index[axis] = 0;
+        }
+    }
+    data
 }

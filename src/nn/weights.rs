@@ -43,12 +43,15 @@ impl Weights {
     /// under the key `state_dict` or `model`). The first bytes decide which of the two it is.
     /// f16, bf16 and f64 become f32; integer tensors (batch counters) are skipped.
     ///
-    /// Errors: a file that is missing, empty, cut short, of another format, written before
-    /// PyTorch 1.6, or that holds NaN or infinity.
+    /// Errors: a file that is missing, empty, cut short, of another format, or that
+    /// holds NaN or infinity.
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_bytes(path)?;
-        let (tensors, metadata) = match bytes.starts_with(ZIP) {
-            true => (pth::read(path, &bytes)?, HashMap::new()),
+        let (tensors, metadata) = match pth::recognises(&bytes) {
+            true => {
+                let tensors = pth::read(&bytes);
+                (tensors.map_err(|e| Error::file(path, e))?, HashMap::new())
+            }
             false => read_safetensors(path, &bytes)?,
         };
         for (name, array) in &tensors {
@@ -72,8 +75,6 @@ impl Weights {
     }
 }
 
-/// Local file header of a zip archive, which `torch.save` writes since PyTorch 1.6.
-const ZIP: &[u8] = b"PK\x03\x04";
 /// A safetensors file starts with the length of its header, a u64, and the header's brace.
 const BRACE: usize = 8;
 
@@ -100,17 +101,10 @@ fn unknown_format(head: &[u8]) -> Option<String> {
     const EXPECTED: &str = "expected a safetensors file or a PyTorch checkpoint (.pth)";
     if head.is_empty() {
         Some(format!("the file is empty; {EXPECTED}"))
-    } else if head.starts_with(ZIP) || head.get(BRACE) == Some(&b'{') {
+    } else if pth::recognises(head) || head.get(BRACE) == Some(&b'{') {
         None
     } else if head.len() <= BRACE {
         Some(format!("cut short after {} bytes; {EXPECTED}", head.len()))
-    } else if head[0] == 0x80 && head[1] <= 5 {
-        // A bare pickle: 0x80, then the protocol's number.
-        Some(
-            "a PyTorch file in the format from before version 1.6, expected a zip archive; \
-             re-save it in Python: torch.save(torch.load(PATH, map_location=\"cpu\"), NEW_PATH)"
-                .into(),
-        )
     } else {
         Some(format!(
             "not a weight file, it starts with {:02x?}; {EXPECTED}",
@@ -159,14 +153,6 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
 }
 
 impl Float {
-    pub(super) fn size(self) -> usize {
-        match self {
-            Self::F16 | Self::Bf16 => 2,
-            Self::F32 => 4,
-            Self::F64 => 8,
-        }
-    }
-
     /// The values of little-endian `bytes`, rounded to f32.
     pub(super) fn decode(self, bytes: &[u8]) -> Vec<f32> {
         fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {

@@ -273,19 +273,10 @@ fn naming_schemes_load() {
             .find(|k| k.contains("running_var") && !k.contains("head"))
             .unwrap()
             .clone();
-        let victim = if load({
-            let mut t = tensors.clone();
-            t.remove(&victim);
-            t
-        })
-        .is_err()
-        {
-            victim
-        } else {
-            continue;
-        };
         let mut missing = tensors.clone();
         missing.remove(&victim);
+        let mut negative = tensors.clone();
+        negative.get_mut(&victim).unwrap().data[0] = -0.5;
         let mut misshapen = tensors.clone();
         misshapen.get_mut(&victim).unwrap().shape.push(1);
         let mut extra = tensors.clone();
@@ -299,6 +290,7 @@ fn naming_schemes_load() {
         for (tensors, name) in [
             (missing, victim.as_str()),
             (misshapen, &victim),
+            (negative, &victim),
             (extra, "surprise.weight"),
         ] {
             let error = load(tensors).unwrap_err().to_string();

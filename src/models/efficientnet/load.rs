@@ -221,6 +221,11 @@ impl Source for Published<'_> {
         };
         let (gain, shift) = (statistic("weight")?, statistic("bias")?);
         let (mean, var) = (statistic("running_mean")?, statistic("running_var")?);
+        if var.iter().any(|&v| v < 0.0) {
+            let message =
+                format!("tensor `{norm}.running_var` is a variance and has values below 0");
+            return Err(Error::file(&self.weights.path, message));
+        }
         let scale: Vec<f64> = gain
             .iter()
             .zip(&var)
