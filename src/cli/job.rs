@@ -143,9 +143,8 @@ pub fn evaluate(
     };
     let mut samples = Vec::new();
     if let Some(folder) = report {
-        let range = range(&scored);
         for (sample, result) in dataset.test.iter().zip(&scored) {
-            samples.push(pictures(detector, dataset, sample, result, range, folder)?);
+            samples.push(pictures(detector, dataset, sample, result, folder)?);
         }
     }
     Ok((metrics, samples))
@@ -179,16 +178,15 @@ fn f1(scores: &[f32], labels: &[bool], threshold: f32) -> Option<f64> {
         .then(|| 2.0 * hit / (2.0 * hit + wrong))
 }
 
-/// One colour scale for all heat maps, from the median score to the highest.
-pub fn range(scored: &[Scored]) -> (f32, f32) {
-    let mut peaks: Vec<f32> = scored
-        .iter()
-        .map(|s| s.map.iter().copied().fold(f32::MIN, f32::max))
-        .collect();
-    peaks.sort_by(f32::total_cmp);
-    match (peaks.get(peaks.len() / 4), peaks.last()) {
-        (Some(&low), Some(&high)) => (0.3 * low, (0.5 * (low + high)).max(low + f32::EPSILON)),
-        _ => (0.0, 1.0),
+/// How a detector's heat maps are drawn: the same for all parts, glowing where few pixels of good
+/// parts ever do. A detector that was not calibrated shows each map by its own peak.
+pub fn overlay(detector: &Detector, map: &[f32]) -> Overlay {
+    let peak = || map.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
+    let level = detector.map_threshold.unwrap_or_else(|| 0.5 * peak());
+    Overlay {
+        range: (0.5 * level, 3.0 * level),
+        strength: 0.6,
+        threshold: Some(level),
     }
 }
 
@@ -225,7 +223,6 @@ fn pictures(
     dataset: &Dataset,
     sample: &Sample,
     result: &Scored,
-    range: (f32, f32),
     folder: &Path,
 ) -> Result<ReportSample> {
     let safe: String = sample
@@ -254,11 +251,7 @@ fn pictures(
     };
     let (ground, height, width) = background(rgb, depth, unit)?;
     let size = (height, width);
-    let overlay = Overlay {
-        range,
-        strength: 0.6,
-        threshold: None,
-    };
+    let overlay = overlay(detector, &result.map);
     let heat = overlay.draw(&ground, size, &result.map, (result.side, result.side))?;
     write_map(
         &images.join(format!("{stem}_map.tiff")),

@@ -4,7 +4,7 @@ use super::args::Predict;
 use super::{device, job};
 use crate::data::list_images;
 use crate::detector::Detector;
-use crate::evaluate::overlay::{Overlay, write_map, write_png};
+use crate::evaluate::overlay::{write_map, write_png};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::HashSet;
@@ -61,14 +61,7 @@ pub fn run(args: &Predict) -> Result<u8> {
             let stem = free_stem(path, &mut taken);
             let (picture, height, width) =
                 job::background(rgb, depth, detector.config.depth.unit_mm)?;
-            // The scale does not depend on the other parts: from nothing to twice the threshold.
-            let peak = result.map.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-            let high = threshold.map_or(peak, |t| (2.0 * t).max(f32::MIN_POSITIVE));
-            let heat = Overlay {
-                range: (0.0, high),
-                strength: 0.6,
-                threshold,
-            };
+            let heat = job::overlay(&detector, &result.map);
             let pixels = heat.draw(
                 &picture,
                 (height, width),

@@ -37,6 +37,8 @@ pub struct Input {
     /// Side of the square image, in pixels; a multiple of 32.
     pub image_size: usize,
     pub resize: Resize,
+    /// Scale every feature channel to mean 0 and variance 1 over the good parts. Not in the paper.
+    pub standardise: bool,
 }
 
 /// How a depth map becomes a model input and a foreground mask.
@@ -154,6 +156,7 @@ impl Config {
                 modality: Modality::Rgb,
                 image_size: 768,
                 resize: Resize::Stretch,
+                standardise: false,
             },
             depth: Depth {
                 size: 192,
@@ -217,6 +220,7 @@ impl Config {
         let mut config = Self::mvtec3d();
         config.preset = "tiny".into();
         config.input.modality = Modality::Rgb;
+        config.input.standardise = true;
         config.backbone.name = "efficientnetv2_b0".into();
         config.teacher.kernels = vec![3, 3, 3, 3];
         config.student.width = 128;

@@ -4,9 +4,11 @@ pub mod config;
 mod features;
 mod model;
 mod score;
+mod standard;
 mod train;
 
 pub use features::{Extractor, Features};
 pub use model::{Detector, StudentNet};
 pub use score::Scored;
+pub use standard::Standard;
 pub use train::{Losses, Progress, train};

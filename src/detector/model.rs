@@ -3,7 +3,7 @@
 
 use super::config::Config;
 use super::train::{new_student, new_teacher};
-use super::{Extractor, Features};
+use super::{Extractor, Features, Standard};
 use crate::evaluate::Rule;
 use crate::models::efficientnet::Padding;
 use crate::models::real_nvp::RealNvp;
@@ -17,6 +17,12 @@ use std::path::Path;
 
 /// Counts up when older programs could not read the file any more.
 const FORMAT: u32 = 1;
+
+/// One map pixel in a thousand of a good part may glow.
+const MAP_QUANTILE: f64 = 0.999;
+
+const MEAN: &str = "features.mean";
+const SCALE: &str = "features.scale";
 
 /// The student: the paper's CNN, or a flow like the teacher (Table 5).
 #[allow(clippy::large_enum_variant)]
@@ -55,12 +61,17 @@ pub struct Detector {
     pub config: Config,
     pub(super) device: Device,
     pub extractor: Extractor,
+    /// Applied to features first, where `input.standardise` is set.
+    pub(super) standard: Option<Standard>,
     pub(super) teacher: RealNvp,
     pub(super) student: StudentNet,
     /// The student with its batch norms folded, for scoring; `None` for a flow.
     pub(super) folded: Option<FoldedStudent>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
+    /// What [`MAP_QUANTILE`] of all map pixels of good parts stay below: where a heat map begins to
+    /// glow. `None` before calibration.
+    pub map_threshold: Option<f32>,
 }
 
 impl Detector {
@@ -91,6 +102,11 @@ impl Detector {
     /// A file that cannot be written.
     pub fn save(&mut self, path: &Path) -> Result<()> {
         let mut list = Vec::new();
+        if let Some(standard) = &self.standard {
+            for (name, values) in [(MEAN, &standard.mean), (SCALE, &standard.scale)] {
+                list.push((name.into(), vec![values.len()], values.clone()));
+            }
+        }
         self.tensors(|name, tensor| {
             list.push((name, tensor.shape().dims().to_vec(), tensor.to_vec()?));
             Ok(())
@@ -104,8 +120,11 @@ impl Detector {
         if let Some(net) = &self.extractor.net {
             metadata.insert("padding".to_string(), format!("{:?}", net.padding()));
         }
-        if let Some(threshold) = self.threshold {
-            metadata.insert("threshold".to_string(), threshold.to_string());
+        for (key, value) in [
+            ("threshold", self.threshold),
+            ("map_threshold", self.map_threshold),
+        ] {
+            metadata.extend(value.map(|value| (key.to_string(), value.to_string())));
         }
         write_safetensors(path, &list, metadata)
     }
@@ -153,10 +172,25 @@ impl Detector {
             extractor.net = Some(extractor.unweighted()?.with_padding(padding));
         }
         let channels = extractor.channels();
-        let threshold = weights
-            .metadata
-            .get("threshold")
-            .and_then(|t| t.parse().ok());
+        let values = |name: &str| {
+            let array = weights.tensors.get(name).filter(|a| a.shape == [channels]);
+            let damaged = || {
+                let message = format!(
+                    "tensor `{name}` [{channels}] is missing or of another shape: the model is damaged"
+                );
+                Error::file(path, message)
+            };
+            array.map(|a| a.data.clone()).ok_or_else(damaged)
+        };
+        let standard = match config.input.standardise {
+            true => Some(Standard {
+                mean: values(MEAN)?,
+                scale: values(SCALE)?,
+            }),
+            false => None,
+        };
+        let number = |key: &str| weights.metadata.get(key).and_then(|t| t.parse().ok());
+        let (threshold, map_threshold) = (number("threshold"), number("map_threshold"));
         let mut detector = Self {
             teacher: new_teacher(
                 &config,
@@ -170,7 +204,9 @@ impl Detector {
             config,
             device: device.clone(),
             extractor,
+            standard,
             threshold,
+            map_threshold,
         };
         detector.tensors(|name, tensor| {
             let array = weights
@@ -191,17 +227,20 @@ impl Detector {
         Ok(detector)
     }
 
-    /// Sets the threshold to a quantile of the scores of good parts.
+    /// Sets the threshold to a quantile of the scores of good parts, and the map's from theirs.
     ///
     /// # Errors
     /// Scores that are no numbers, or none.
     pub fn calibrate(&mut self, good: &[Features], quantile: f64) -> Result<f32> {
-        let scores = good
-            .iter()
-            .map(|part| Ok(self.score(part)?.score))
-            .collect::<Result<Vec<f32>>>()?;
+        let (mut scores, mut pixels) = (Vec::new(), Vec::new());
+        for part in good {
+            let scored = self.score(part)?;
+            scores.push(scored.score);
+            pixels.extend(scored.map);
+        }
         let threshold = Rule::Quantile(quantile).threshold(&scores)?;
         self.threshold = Some(threshold);
+        self.map_threshold = Some(Rule::Quantile(MAP_QUANTILE).threshold(&pixels)?);
         Ok(threshold)
     }
 }

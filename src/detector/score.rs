@@ -32,7 +32,10 @@ impl Detector {
         let x = tape.constant(&Tensor::new(
             &self.device,
             [1, side, side, channels],
-            features.map.clone(),
+            match &self.standard {
+                Some(standard) => standard.apply(&features.map),
+                None => features.map.clone(),
+            },
         )?);
         let mask = Tensor::new(&self.device, [1, side, side, 1], features.mask.clone())?;
         let place = match self.config.positional.channels {

@@ -1,7 +1,7 @@
 //! Training: the teacher by likelihood, then the student against the frozen teacher (spec section 7).
 
 use super::config::{Config, LossMean, StudentKind};
-use super::{Detector, Extractor, Features, StudentNet};
+use super::{Detector, Extractor, Features, Standard, StudentNet};
 use crate::models::positional::positional_encoding;
 use crate::models::real_nvp::{RealNvp, RealNvpConfig};
 use crate::models::student::{Student, StudentConfig};
@@ -40,6 +40,7 @@ struct Batch {
 struct Batches<'a> {
     config: &'a Config,
     device: &'a Device,
+    standard: Option<&'a Standard>,
     parts: &'a [Features],
     side: usize,
     channels: usize,
@@ -67,14 +68,14 @@ impl Batches<'_> {
 
     fn load(&self, members: Vec<usize>) -> Result<Batch> {
         let (n, side) = (members.len(), self.side);
-        let gather = |f: fn(&Features) -> &[f32]| {
-            members
-                .iter()
-                .flat_map(|&i| f(&self.parts[i]))
-                .copied()
-                .collect()
-        };
-        let mask: Vec<f32> = gather(|part| &part.mask);
+        let (mut map, mut mask) = (Vec::new(), Vec::new());
+        for part in members.iter().map(|&i| &self.parts[i]) {
+            match self.standard {
+                Some(standard) => map.extend(standard.apply(&part.map)),
+                None => map.extend_from_slice(&part.map),
+            }
+            mask.extend_from_slice(&part.mask);
+        }
         let over = match self.config.train.loss_mean {
             LossMean::Foreground => mask.iter().sum::<f32>(),
             LossMean::All => mask.len() as f32,
@@ -86,7 +87,7 @@ impl Batches<'_> {
         let x = Tensor::new(
             self.device,
             [n, side, side, self.channels],
-            gather(|part| &part.map),
+            map,
         )?;
         let mask = Tensor::new(self.device, [n, side, side, 1], mask)?;
         Ok(Batch {
@@ -187,9 +188,11 @@ pub fn train(
     }
     let (config, device) = (extractor.config.clone(), extractor.device.clone());
     let (side, channels) = (extractor.side(), extractor.channels());
+    let standard = (config.input.standardise).then(|| Standard::of(parts, channels));
     let batches = Batches {
         config: &config,
         device: &device,
+        standard: standard.as_ref(),
         parts,
         side,
         channels,
@@ -270,10 +273,12 @@ pub fn train(
         config,
         device,
         extractor,
+        standard,
         teacher,
         folded: student.fold()?,
         student,
         threshold: None,
+        map_threshold: None,
     };
     Ok((
         detector,

@@ -1,0 +1,85 @@
+//! Features of mean 0 and variance 1 per channel, as data-dependent initialisation gives them to a
+//! flow (Kingma & Dhariwal 2018, section 3.1): a flow whose log-scales are clamped spends its first
+//! epochs on the scale of its input, which is known before.
+
+use super::Features;
+
+/// The affine map of every channel: (x − mean) · scale.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standard {
+    pub mean: Vec<f32>,
+    pub scale: Vec<f32>,
+}
+
+impl Standard {
+    /// From the foreground of good parts. A constant channel is only shifted.
+    pub fn of(parts: &[Features], channels: usize) -> Self {
+        let (mut weight, mut sum, mut squares) = (0.0, vec![0.0; channels], vec![0.0; channels]);
+        for part in parts {
+            for (pixel, &m) in part.map.chunks_exact(channels).zip(&part.mask) {
+                let m = f64::from(m);
+                weight += m;
+                for (c, &x) in pixel.iter().enumerate() {
+                    sum[c] += m * f64::from(x);
+                    squares[c] += m * f64::from(x) * f64::from(x);
+                }
+            }
+        }
+        let weight = weight.max(1e-12);
+        let mean: Vec<f64> = sum.iter().map(|s| s / weight).collect();
+        let scale = squares.iter().zip(&mean).map(|(s, mean)| {
+            let (square, var) = (s / weight, s / weight - mean * mean);
+            // What is left of a constant channel is rounding.
+            match var > 1e-10 * square {
+                true => (1.0 / var.sqrt()) as f32,
+                false => 1.0,
+            }
+        });
+        Self {
+            scale: scale.collect(),
+            mean: mean.iter().map(|&m| m as f32).collect(),
+        }
+    }
+
+    /// A map [side,side,C], standardised.
+    pub fn apply(&self, map: &[f32]) -> Vec<f32> {
+        let mut out = map.to_vec();
+        for pixel in out.chunks_exact_mut(self.mean.len()) {
+            for ((x, mean), scale) in pixel.iter_mut().zip(&self.mean).zip(&self.scale) {
+                *x = (*x - mean) * scale;
+            }
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_foreground_gets_mean_0_and_variance_1_and_a_constant_channel_is_shifted() {
+        let part = |values: [f32; 3]| Features {
+            map: values.iter().flat_map(|&x| [x, 1e4, -3.0 * x]).collect(),
+            mask: vec![1.0, 1.0, 0.0],
+        };
+        // The third pixel is background: it counts for nothing.
+        let parts = [part([1.0, 3.0, 1e9]), part([7.0, 9.0, -1e9])];
+        let standard = Standard::of(&parts, 3);
+        assert_eq!(standard.mean, [5.0, 1e4, -15.0]);
+        assert_eq!(standard.scale[1], 1.0);
+        let pixels: Vec<Vec<f32>> = parts
+            .iter()
+            .flat_map(|p| standard.apply(&p.map[..6]))
+            .collect::<Vec<f32>>()
+            .chunks(3)
+            .map(<[f32]>::to_vec)
+            .collect();
+        for c in [0, 2] {
+            let mean = pixels.iter().map(|p| p[c]).sum::<f32>() / 4.0;
+            let var = pixels.iter().map(|p| p[c] * p[c]).sum::<f32>() / 4.0;
+            assert!(mean.abs() < 1e-6 && (var - 1.0).abs() < 1e-6, "{mean} {var}");
+        }
+        assert!(pixels.iter().all(|p| p[1] == 0.0));
+    }
+}
