@@ -10,11 +10,12 @@ const LAYERS: [&str; 14] = [
     "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 7] = [
+const HELPERS: [&str; 8] = [
     "shaders/prelude.wgsl",
     "src/cpu/mod.rs",
     "src/cpu/simd.rs",
     "src/cpu/matmul.rs",
+    "src/cpu/winograd.rs",
     "src/ops/mod.rs",
     "src/selftest/mod.rs",
     "src/selftest/check.rs",

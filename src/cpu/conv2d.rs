@@ -2,7 +2,7 @@
 
 use super::activation::Activation;
 use super::matmul::{View, matmul};
-use super::vectorised;
+use super::{vectorised, winograd};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -59,11 +59,37 @@ impl Params {
 
     /// Input row or column for output `out`, tap `tap`; `None` in zero padding.
     #[inline(always)]
-    fn source(&self, out: u32, tap: u32, before: u32, size: u32) -> Option<usize> {
+    pub(super) fn source(&self, out: u32, tap: u32, before: u32, size: u32) -> Option<usize> {
         let at = (out * self.stride + tap) as i64 - before as i64;
         match self.replicate {
             1 => Some(at.clamp(0, size as i64 - 1) as usize),
             _ => (at >= 0 && at < size as i64).then_some(at as usize),
+        }
+    }
+
+    /// The convolution with stride 1 that takes a gradient back to the input; to the padded input
+    /// where the border was repeated.
+    fn turned(&self) -> Self {
+        let grown = |out: u32, k: u32, size: u32| match self.replicate {
+            1 => out + k - 1,
+            _ => size,
+        };
+        let before = |k: u32, padding: u32| match self.replicate {
+            1 => k - 1,
+            _ => (k - 1).wrapping_sub(padding),
+        };
+        Self {
+            h: self.out_h,
+            w: self.out_w,
+            c_in: self.c_out,
+            out_h: grown(self.out_h, self.kh, self.h),
+            out_w: grown(self.out_w, self.kw, self.w),
+            c_out: self.c_in,
+            top: before(self.kh, self.top),
+            left: before(self.kw, self.left),
+            replicate: 0,
+            residual: 0,
+            ..*self
         }
     }
 
@@ -109,6 +135,9 @@ pub fn forward(
     f: Activation,
     params: &Params,
 ) -> Vec<f32> {
+    if winograd::suits(params) {
+        return winograd::forward(x, weight, false, bias, residual, f, params);
+    }
     let (k, c) = (params.patch(), params.c_out as usize);
     let at_once = params.rows_at_once();
     let mut y = vec![0.0; params.pixels() * c];
@@ -157,6 +186,16 @@ fn epilogue(y: &mut [f32], bias: &[f32], residual: Option<&[f32]>, f: Activation
 
 /// dL/dx from dL/dy: patches of gradients, folded back; pictures side by side.
 pub fn backward_input(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32> {
+    let turned = params.turned();
+    if winograd::suits(&turned) {
+        let bias = vec![0.0; params.c_in as usize];
+        let f = Activation::Identity;
+        let dx = winograd::forward(grad, weight, true, &bias, None, f, &turned);
+        return match params.replicate {
+            1 => fold_border(&dx, params, &turned),
+            _ => dx,
+        };
+    }
     let (k, c, c_in) = (params.patch(), params.c_out as usize, params.c_in as usize);
     let pixels = (params.out_h * params.out_w) as usize;
     let picture = (params.h * params.w) as usize * c_in;
@@ -190,9 +229,49 @@ pub fn backward_input(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32>
     dx
 }
 
+/// Gives the gradient of a repeated border [n,h+…,w+…,c_in] to the pixels that it repeats.
+fn fold_border(padded: &[f32], params: &Params, turned: &Params) -> Vec<f32> {
+    let (h, w, c) = (params.h as usize, params.w as usize, params.c_in as usize);
+    let (rows, columns) = (turned.out_h as usize, turned.out_w as usize);
+    let inside = |at: usize, before: u32, size: usize| {
+        (at as i64 - before as i64).clamp(0, size as i64 - 1) as usize
+    };
+    let mut dx = vec![0.0; params.n as usize * h * w * c];
+    dx.par_chunks_mut(h * w * c)
+        .zip(padded.par_chunks(rows * columns * c))
+        .for_each(|(dx, padded)| {
+            for (i, from) in padded.chunks_exact(c).enumerate() {
+                let y = inside(i / columns, params.top, h);
+                let x = inside(i % columns, params.left, w);
+                let to = &mut dx[(y * w + x) * c..][..c];
+                to.iter_mut().zip(from).for_each(|(d, g)| *d += g);
+            }
+        });
+    dx
+}
+
+/// out = Σ factor · row, rows as long as `out`.
+pub(super) fn add_up<'a>(rows: impl Iterator<Item = (f32, &'a [f32])>, out: &mut [f32]) {
+    let rows: Vec<_> = rows.filter(|(factor, _)| *factor != 0.0).collect();
+    vectorised(
+        #[inline(always)]
+        || {
+            for (factor, row) in rows {
+                out.iter_mut().zip(row).for_each(|(o, r)| *o += factor * r);
+            }
+        },
+    );
+}
+
 /// dL/dweight [kh,kw,c_in,c_out] and dL/dbias [c_out].
 pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> (Vec<f32>, Vec<f32>) {
     let (k, c) = (params.patch(), params.c_out as usize);
+    if winograd::suits(params) {
+        return (
+            winograd::backward_weight(x, grad, params),
+            column_sums(grad, c),
+        );
+    }
     let mut dw = vec![0.0; k * c];
     let at_once = (8 * 1024 * 1024 / k).clamp(1, params.pixels());
     let mut patches = vec![0.0; at_once * k];

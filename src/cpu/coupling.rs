@@ -1,5 +1,6 @@
 //! Affine coupling, its inverse and its gradient; see `shaders/coupling.wgsl`.
 
+use super::simd::{atan, exp, vectorised};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -15,25 +16,38 @@ pub struct Params {
 const LIMIT: f32 = 1e6;
 
 impl Params {
+    #[inline(always)]
     fn log_scale(&self, s: f32) -> f32 {
-        self.alpha * 0.636 * (s / self.alpha).atan()
+        self.alpha * 0.636 * atan(s / self.alpha)
     }
 }
 
 /// (y, log_det)
 pub fn forward(x: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, Vec<f32>) {
-    transform(x, u, params, |x, us, ut| {
-        let l = params.log_scale(gamma * us);
-        ((x * l.exp() + gamma * ut).clamp(-LIMIT, LIMIT), l)
-    })
+    transform(
+        x,
+        u,
+        params,
+        #[inline(always)]
+        |x, us, ut| {
+            let l = params.log_scale(gamma * us);
+            ((x * exp(l) + gamma * ut).clamp(-LIMIT, LIMIT), l)
+        },
+    )
 }
 
 /// (x, log_det of the inverse)
 pub fn inverse(y: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, Vec<f32>) {
-    transform(y, u, params, |y, us, ut| {
-        let l = params.log_scale(gamma * us);
-        ((y - gamma * ut) * (-l).exp(), -l)
-    })
+    transform(
+        y,
+        u,
+        params,
+        #[inline(always)]
+        |y, us, ut| {
+            let l = params.log_scale(gamma * us);
+            ((y - gamma * ut) * exp(-l), -l)
+        },
+    )
 }
 
 /// `f(x, u_s, u_t)` gives the new value and its share of the log-determinant.
@@ -50,17 +64,22 @@ fn transform(
         .par_chunks_mut(c)
         .zip(x.par_chunks(c))
         .zip(u.par_chunks(2 * c));
-    pixels
-        .zip(&mut log_det)
-        .with_min_len(16)
-        .for_each(|(((y, x), u), log_det)| {
+    pixels.zip(&mut log_det).with_min_len(16).for_each_init(
+        || vec![0.0; c],
+        |logs, (((y, x), u), log_det)| {
             let (us, ut) = u.split_at(c);
-            for i in 0..c {
-                let (value, l) = f(x[i], us[i], ut[i]);
-                y[i] = value;
-                *log_det += l;
-            }
-        });
+            // Summed apart: a sum in order keeps a loop from being vectorised.
+            vectorised(
+                #[inline(always)]
+                || {
+                    for i in 0..c {
+                        (y[i], logs[i]) = f(x[i], us[i], ut[i]);
+                    }
+                },
+            );
+            *log_det = logs.iter().sum();
+        },
+    );
     (y, log_det)
 }
 
@@ -84,19 +103,24 @@ pub fn backward(
         .map(|(((dx, du), (x, u)), (dy, &dl))| {
             let (us, ut) = u.split_at(c);
             let (dus, dut) = du.split_at_mut(c);
-            let mut share = 0.0;
-            for i in 0..c {
-                let s = gamma * us[i];
-                let e = params.log_scale(s).exp();
-                let inside = (x[i] * e + gamma * ut[i]).abs() <= LIMIT;
-                let dt = if inside { dy[i] } else { 0.0 };
-                let ratio = s / params.alpha;
-                let ds = (dt * x[i] * e + dl) * 0.636 / (1.0 + ratio * ratio);
-                dx[i] = dt * e;
-                dus[i] = gamma * ds;
-                dut[i] = gamma * dt;
-                share += (ds * us[i] + dt * ut[i]) as f64;
-            }
+            vectorised(
+                #[inline(always)]
+                || {
+                    for i in 0..c {
+                        let s = gamma * us[i];
+                        let e = exp(params.log_scale(s));
+                        let inside = (x[i] * e + gamma * ut[i]).abs() <= LIMIT;
+                        let dt = if inside { dy[i] } else { 0.0 };
+                        let ratio = s / params.alpha;
+                        dx[i] = dt * e;
+                        dus[i] = (dt * x[i] * e + dl) * 0.636 / (1.0 + ratio * ratio);
+                        dut[i] = dt;
+                    }
+                },
+            );
+            let shares = dus.iter().zip(us).chain(dut.iter().zip(ut));
+            let share = shares.map(|(d, u)| f64::from(d * u)).sum::<f64>();
+            du.iter_mut().for_each(|d| *d *= gamma);
             share
         })
         .collect();

@@ -20,5 +20,6 @@ mod simd;
 pub mod split;
 pub mod sum;
 pub mod unshuffle;
+mod winograd;
 
 pub use simd::vectorised;

@@ -53,8 +53,43 @@ pub fn exp(x: f32) -> f32 {
     y * f32::from_bits(((n as i32 + 127) as u32) << 23)
 }
 
+/// The arc tangent to 2 ulp, without a call or a branch (Cephes' polynomial).
+#[inline(always)]
+pub fn atan(x: f32) -> f32 {
+    let t = x.abs();
+    let (above, far) = (t > 0.414_213_57, t > 2.414_213_7);
+    let (mut base, mut top, mut bottom) = (0.0, t, 1.0);
+    if above {
+        (base, top, bottom) = (std::f32::consts::FRAC_PI_4, t - 1.0, t + 1.0);
+    }
+    if far {
+        (base, top, bottom) = (std::f32::consts::FRAC_PI_2, -1.0, t);
+    }
+    let r = top / bottom;
+    let z = r * r;
+    let p = 8.053_744_6e-2;
+    let p = p * z - 1.387_768_5e-1;
+    let p = p * z + 1.997_771_1e-1;
+    let p = p * z - 3.333_294_9e-1;
+    (base + (p * z * r + r)).copysign(x)
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn atan_is_within_two_ulp() {
+        for i in -40_000..40_000 {
+            let x = i as f32 * 0.001;
+            let (fast, exact) = (super::atan(x) as f64, (x as f64).atan());
+            assert!(
+                (fast - exact).abs() <= 2.4e-7 * exact.abs(),
+                "atan({x}) = {fast}, not {exact}"
+            );
+        }
+        assert_eq!(super::atan(f32::INFINITY), std::f32::consts::FRAC_PI_2);
+        assert!(super::atan(f32::NAN).is_nan());
+    }
+
     #[test]
     fn exp_is_within_two_ulp() {
         for i in -8600..8800 {

@@ -111,6 +111,7 @@ pub struct Train {
     pub student_epochs: usize,
     pub batch: usize,
     pub learning_rate: f64,
+    pub schedule: Schedule,
     /// Added to the gradient as an L2 term, as PyTorch's `Adam` does.
     pub weight_decay: f64,
     pub loss_mean: LossMean,
@@ -190,6 +191,7 @@ impl Config {
                 student_epochs: 240,
                 batch: 8,
                 learning_rate: 2e-4,
+                schedule: Schedule::Constant,
                 weight_decay: 1e-5,
                 loss_mean: LossMean::Foreground,
                 drop_last: true,
@@ -227,6 +229,8 @@ impl Config {
         config.student.blocks = 2;
         config.train.teacher_epochs = 10;
         config.train.student_epochs = 10;
+        config.train.learning_rate = 1e-3;
+        config.train.schedule = Schedule::Cosine;
         config.score.image = ImageScore::Auto;
         config
     }

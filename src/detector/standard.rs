@@ -78,7 +78,10 @@ mod tests {
         for c in [0, 2] {
             let mean = pixels.iter().map(|p| p[c]).sum::<f32>() / 4.0;
             let var = pixels.iter().map(|p| p[c] * p[c]).sum::<f32>() / 4.0;
-            assert!(mean.abs() < 1e-6 && (var - 1.0).abs() < 1e-6, "{mean} {var}");
+            assert!(
+                mean.abs() < 1e-6 && (var - 1.0).abs() < 1e-6,
+                "{mean} {var}"
+            );
         }
         assert!(pixels.iter().all(|p| p[1] == 0.0));
     }

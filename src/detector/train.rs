@@ -84,11 +84,7 @@ impl Batches<'_> {
             0 => None,
             channels => Some(positional_encoding(self.device, [n, side, side], channels)?),
         };
-        let x = Tensor::new(
-            self.device,
-            [n, side, side, self.channels],
-            map,
-        )?;
+        let x = Tensor::new(self.device, [n, side, side, self.channels], map)?;
         let mask = Tensor::new(self.device, [n, side, side, 1], mask)?;
         Ok(Batch {
             x,
@@ -99,21 +95,24 @@ impl Batches<'_> {
         })
     }
 
-    /// Runs `step` on every batch of every epoch.
+    /// Runs `step` on every batch of every epoch, with the learning rate of the moment.
     fn run(
         &self,
         stage: &'static str,
         epochs: usize,
         tell: &mut dyn FnMut(Progress),
-        mut step: impl FnMut(&Batch) -> Result<f32>,
+        mut step: impl FnMut(&Batch, f64) -> Result<f32>,
     ) -> Result<Vec<f32>> {
         let mut losses = Vec::new();
         for epoch in 0..epochs {
             let batches = self.epoch(stage.len() as u64, epoch);
             let count = batches.len() as f32;
             let mut loss = 0.0;
-            for members in batches {
-                loss += step(&self.load(members)?)? / count;
+            for (i, members) in batches.into_iter().enumerate() {
+                let done = (epoch as f64 + f64::from(i as u32) / f64::from(count)) / epochs as f64;
+                let train = &self.config.train;
+                let rate = train.learning_rate * train.schedule.factor(done);
+                loss += step(&self.load(members)?, rate)? / count;
             }
             if !loss.is_finite() {
                 return Err(Error::failed(format!(
@@ -215,18 +214,24 @@ pub fn train(
         "teacher.",
     )?;
     let mut adam = optimiser();
-    let teacher_losses = batches.run("teacher", config.train.teacher_epochs, tell, |batch| {
-        let tape = Tape::training();
-        let place = batch.place.as_ref().map(|place| tape.constant(place));
-        let (z, log_det) = teacher.forward(&tape, &tape.constant(&batch.x), place.as_ref())?;
-        let loss = sum(
-            &tape,
-            &likelihood(&tape, &z, &log_det, &batch.mask)?,
-            batch.weight,
-        )?;
-        adam.step(teacher.parameters(), tape.backward(&loss)?)?;
-        loss.tensor().item()
-    })?;
+    let teacher_losses = batches.run(
+        "teacher",
+        config.train.teacher_epochs,
+        tell,
+        |batch, rate| {
+            adam.adam.learning_rate = rate;
+            let tape = Tape::training();
+            let place = batch.place.as_ref().map(|place| tape.constant(place));
+            let (z, log_det) = teacher.forward(&tape, &tape.constant(&batch.x), place.as_ref())?;
+            let loss = sum(
+                &tape,
+                &likelihood(&tape, &z, &log_det, &batch.mask)?,
+                batch.weight,
+            )?;
+            adam.step(teacher.parameters(), tape.backward(&loss)?)?;
+            loss.tensor().item()
+        },
+    )?;
 
     // The frozen teacher's answers do not change: they are computed once.
     let mut answers = Vec::with_capacity(parts.len());
@@ -246,29 +251,35 @@ pub fn train(
     }
     let mut student = new_student(&config, &device, channels)?;
     let mut adam = optimiser();
-    let student_losses = batches.run("student", config.train.student_epochs, tell, |batch| {
-        let answer = batch
-            .members
-            .iter()
-            .flat_map(|&i| &answers[i])
-            .copied()
-            .collect();
-        let answer = Tensor::new(&device, batch.x.shape(), answer)?;
-        let tape = Tape::training();
-        let place = batch.place.as_ref().map(|place| tape.constant(place));
-        let x = tape.constant(&batch.x);
-        let y: Var = match &mut student {
-            StudentNet::Cnn(student) => student.train(&tape, &x, place.as_ref())?,
-            StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
-        };
-        let loss = sum(
-            &tape,
-            &distance(&tape, &y, &answer, &batch.mask)?,
-            batch.weight,
-        )?;
-        adam.step(student.parameters(), tape.backward(&loss)?)?;
-        loss.tensor().item()
-    })?;
+    let student_losses = batches.run(
+        "student",
+        config.train.student_epochs,
+        tell,
+        |batch, rate| {
+            adam.adam.learning_rate = rate;
+            let answer = batch
+                .members
+                .iter()
+                .flat_map(|&i| &answers[i])
+                .copied()
+                .collect();
+            let answer = Tensor::new(&device, batch.x.shape(), answer)?;
+            let tape = Tape::training();
+            let place = batch.place.as_ref().map(|place| tape.constant(place));
+            let x = tape.constant(&batch.x);
+            let y: Var = match &mut student {
+                StudentNet::Cnn(student) => student.train(&tape, &x, place.as_ref())?,
+                StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
+            };
+            let loss = sum(
+                &tape,
+                &distance(&tape, &y, &answer, &batch.mask)?,
+                batch.weight,
+            )?;
+            adam.step(student.parameters(), tape.backward(&loss)?)?;
+            loss.tensor().item()
+        },
+    )?;
     let detector = Detector {
         config,
         device,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 /// Adam's moments, by parameter name.
 pub struct Optimiser {
-    adam: Adam,
+    pub adam: Adam,
     step: u32,
     moments: HashMap<String, (Tensor, Tensor)>,
 }

@@ -103,6 +103,39 @@ pub fn cases() -> Vec<Case> {
             with(Activation::Silu, zeros(1)),
             false,
         ),
+        // Large enough for Winograd's tiles on the CPU; ragged at every border.
+        geometry(
+            "many tiles, zeros",
+            [2, 23, 21, 17],
+            [3, 3],
+            35,
+            with(Activation::LeakyRelu(0.2), zeros(1)),
+            false,
+        ),
+        geometry(
+            "many tiles, replicate",
+            [3, 19, 22, 33],
+            [3, 3],
+            18,
+            conv(replicate(1)),
+            false,
+        ),
+        geometry(
+            "many tiles, asymmetric, residual",
+            [1, 30, 33, 16],
+            [3, 3],
+            16,
+            conv(Padding::asymmetric(0, 2)),
+            true,
+        ),
+        geometry(
+            "many tiles, more padding than kernel",
+            [1, 28, 33, 16],
+            [3, 3],
+            17,
+            conv(zeros(3)),
+            false,
+        ),
     ]
     .map(case)
     .into()

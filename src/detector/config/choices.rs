@@ -68,6 +68,25 @@ pub enum LossMean {
     All,
 }
 
+/// The learning rate over each network's training: as it is, or falling to 0 along half a cosine
+/// (Loshchilov & Hutter 2017, without restarts).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    Constant,
+    Cosine,
+}
+
+impl Schedule {
+    /// What the learning rate is multiplied by, `done` of the training (0 to 1) being over.
+    pub fn factor(self, done: f64) -> f64 {
+        match self {
+            Self::Constant => 1.0,
+            Self::Cosine => 0.5 + 0.5 * (std::f64::consts::PI * done).cos(),
+        }
+    }
+}
+
 /// One score for an image (spec section 8); `auto` is `max` where a foreground mask exists and
 /// `mean` where none does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
