@@ -151,7 +151,7 @@ fn wrong_values_are_refused_with_what_was_expected() {
         ("teacher.clamp=soft", "expected a number"),
         ("train.drop_last=maybe", "expected true or false"),
         ("teacher.kernels=a,b", "expected a list of whole numbers"),
-        ("depth.background=flat", "\"plane\", \"none\""),
+        ("depth.background=flat", "expected \"plane\" or \"none\""),
         ("input.modality=xray", "\"rgb\", \"depth\", \"rgb+depth\""),
         ("backbone.tap=last", "expected \"auto\" or a block index"),
         ("backbone.name=3", "expected a text"),

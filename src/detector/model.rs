@@ -115,7 +115,12 @@ impl Detector {
     /// # Errors
     /// [`Error::File`] when it is no model, cut short, damaged, or from a newer version.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let weights = Weights::read(path)?;
+        let weights = Weights::read(path).map_err(|error| match error {
+            Error::File { message, .. } => {
+                Error::file(path, format!("no model to load: {message}"))
+            }
+            other => other,
+        })?;
         let entry = |key: &str| {
             let missing = || {
                 Error::file(
