@@ -199,7 +199,7 @@ pub struct CategoryArg {
 
 #[derive(Debug, Args)]
 pub struct CacheArg {
-    /// Folder for extracted features, made on first use [default: none are kept]
+    /// Folder that keeps extracted features for the next run [default: none are kept]
     #[arg(long = "cache", value_name = "DIR")]
     pub folder: Option<PathBuf>,
 }

@@ -142,7 +142,8 @@ impl Detector {
             );
             return Err(Error::file(path, message));
         }
-        let config = Config::from_toml(entry("config")?, path)?;
+        let config = Config::from_toml(entry("config")?, Path::new("its configuration"))
+            .map_err(|e| Error::file(path, format!("the model is damaged: {e}")))?;
         let origin = entry("backbone")?.clone();
         let mut extractor = Extractor {
             config: config.clone(),
@@ -158,10 +159,13 @@ impl Detector {
             extractor.net = Some(extractor.unweighted()?.with_padding(padding));
         }
         let channels = extractor.channels();
-        let threshold = weights
-            .metadata
-            .get("threshold")
-            .and_then(|t| t.parse().ok());
+        let threshold = match weights.metadata.get("threshold") {
+            None => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                let message = format!("the model is damaged: its threshold is {text:?}, no number");
+                Error::file(path, message)
+            })?),
+        };
         let mut detector = Self {
             teacher: new_teacher(
                 &config,

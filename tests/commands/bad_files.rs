@@ -381,6 +381,11 @@ fn model_files_that_cannot_be_read() {
     newer.insert("astray".into(), "7.1.0".into());
     let mut nameless = model.metadata.clone();
     nameless.remove("config");
+    let mut unknown = model.metadata.clone();
+    let config = unknown["config"].replace("hidden =", "hiden =");
+    unknown.insert("config".into(), config);
+    let mut blurred = model.metadata.clone();
+    blurred.insert("threshold".into(), "about 3".into());
     let tensors: Vec<_> = model
         .tensors
         .into_iter()
@@ -390,7 +395,9 @@ fn model_files_that_cannot_be_read() {
         write_safetensors(&place.path(name), &tensors, metadata).unwrap();
     };
     write("newer.safetensors", newer);
-    write("nameless.safetensors", nameless.clone());
+    write("nameless.safetensors", nameless);
+    write("unknown.safetensors", unknown);
+    write("blurred.safetensors", blurred);
     write_safetensors(
         &place.path("hollow.safetensors"),
         &tensors[1..],
@@ -411,6 +418,11 @@ fn model_files_that_cannot_be_read() {
             "nameless.safetensors",
             &["its metadata has no `config`", "`astray train`"],
         ),
+        (
+            "unknown.safetensors",
+            &["damaged: its configuration: unknown", "`teacher.hidden`"],
+        ),
+        ("blurred.safetensors", &["threshold is \"about 3\""]),
         (
             "hollow.safetensors",
             &[&lost, "is missing or of another shape", "damaged"],
@@ -495,6 +507,12 @@ fn a_full_disk_leaves_the_old_model_and_nothing_else() {
         let words = [file, "cannot write the file", "free space"];
         unchanged(&place, &line, 1, &words, || on_a_full_disk(&line));
     }
+    // The folder for heat maps is made; no part of one is left in it.
+    let run = on_a_full_disk("predict model parts/test/good --out heat --device cpu");
+    assert_eq!(run.status, 1);
+    let message = "error: heat/000_heat.png: cannot be written";
+    assert!(run.err.contains(message), "{}", run.err);
+    assert!(tree(&place.path("heat")).is_empty());
     // The old model still works.
     place.run("predict model parts/test/good --device cpu").ok();
 }
