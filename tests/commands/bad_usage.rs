@@ -2,12 +2,12 @@
 //! work begins.
 
 use super::bad_files::unchanged;
-use super::{SMALL, Workplace, train_line};
+use super::{DIVERGING, SMALL, Workplace, train_line};
 
 #[test]
 fn unknown_words_are_wrong_usage() {
     let place = Workplace::new();
-    place.draw_ad("parts", 1, 2);
+    place.draw_ad("parts", 0, 2);
     for (options, words) in [
         (
             "--device radv9000",
@@ -83,7 +83,7 @@ fn unknown_words_are_wrong_usage() {
         };
         unchanged(&place, &line, 2, words, || place.run(&line));
     }
-    place.draw_3d("solid", 1, 2);
+    place.draw_3d("solid", 0, 2);
     place
         .train("solid --modality rgb+depth --out solid-model")
         .ok();
@@ -95,33 +95,43 @@ fn unknown_words_are_wrong_usage() {
     unchanged(&place, line, 2, &["needs --depth maps"], || place.run(line));
 }
 
-/// The training would take days: the place for its result is looked at first.
+#[test]
+fn a_diverging_training_leaves_nothing() {
+    let place = Workplace::new();
+    place.draw_ad("parts", 0, 2);
+    let line = train_line(&format!("parts --out model {DIVERGING}"));
+    let words = [
+        "the teacher's loss became",
+        "try a lower train.learning_rate",
+    ];
+    unchanged(&place, &line, 1, &words, || place.run(&line));
+}
+
 #[test]
 fn places_that_cannot_be_written_are_refused_before_the_work() {
     let place = Workplace::new();
-    place.draw_ad("parts", 1, 2);
+    place.draw_ad("parts", 0, 2);
     place.train("parts --out model").ok();
     place.write("file", "x");
     std::fs::create_dir_all(place.path("taken/model.safetensors")).unwrap();
     std::fs::create_dir_all(place.path("report/report.html")).unwrap();
-    let forever = " --set train.teacher_epochs=100000000";
-    let settings = SMALL.map(|s| format!(" --set {s}")).concat() + forever;
+    let settings = SMALL.map(|s| format!(" --set {s}")).concat() + " " + DIVERGING;
     let below = "file is no folder";
     for (line, words) in [
         (
-            train_line(&format!("parts --out file/below/it{forever}")),
+            train_line(&format!("parts --out file/below/it {DIVERGING}")),
             &["file/below/it: ", below, "--out"][..],
         ),
         (
-            train_line(&format!("parts --out file{forever}")),
+            train_line(&format!("parts --out file {DIVERGING}")),
             &["file: ", below, "--out expects"],
         ),
         (
-            train_line(&format!("parts --out taken{forever}")),
+            train_line(&format!("parts --out taken {DIVERGING}")),
             &["taken/model.safetensors: is a folder", "--out"],
         ),
         (
-            train_line(&format!("parts --cache file/cache{forever}")),
+            train_line(&format!("parts --cache file/cache {DIVERGING}")),
             &["file/cache: ", "cache folder"],
         ),
         (

@@ -35,8 +35,8 @@ fn raw_map(place: &Workplace, name: &str) -> (u32, u32, Vec<f32>) {
 fn two_categories_of_mvtec_ad_from_training_to_verdict() {
     let place = Workplace::new();
     // Fewer parts than a batch: they still train.
-    place.draw_ad("parts/bolt", 1, 3);
-    place.draw_ad("parts/flange", 2, 2);
+    place.draw_ad("parts/bolt", 0, 3);
+    place.draw_ad("parts/flange", 1, 2);
     let told = place.train("parts --out model").ok();
     for category in ["bolt", "flange"] {
         assert!(told.contains(&format!("{category}: model ")), "{told}");
@@ -119,7 +119,7 @@ fn two_categories_of_mvtec_ad_from_training_to_verdict() {
 #[test]
 fn predict_takes_pictures_folders_and_a_list() {
     let place = Workplace::new();
-    place.draw_ad("parts", 3, 2);
+    place.draw_ad("parts", 0, 2);
     place.train("parts --out model").ok();
     let list = "parts/test/good/000.png\n\nparts/test/dent\n";
     let line = "predict model parts/train/good/000.png parts/test/crack - --device cpu --out heat";
@@ -161,7 +161,7 @@ fn predict_takes_pictures_folders_and_a_list() {
 #[test]
 fn mvtec_3d_with_every_modality() {
     let place = Workplace::new();
-    place.draw_3d("parts", 4, 3);
+    place.draw_3d("parts", 0, 3);
     for (modality, what) in [
         ("rgb", "parts/test/dent/rgb"),
         ("depth", "--depth parts/test/dent/xyz"),
@@ -201,7 +201,7 @@ fn mvtec_3d_with_every_modality() {
 #[test]
 fn sixteen_bit_depth_pictures() {
     let place = Workplace::new();
-    place.draw_rgbd("parts", 5, 3);
+    place.draw_rgbd("parts", 0, 3);
     place
         .train("parts --modality rgb+depth --out model --set depth.unit_mm=0.1")
         .ok();
@@ -219,7 +219,7 @@ fn sixteen_bit_depth_pictures() {
     assert_eq!(lines(place.run(line)).len(), 1);
 
     // The same parts as xyz TIFF, which is in metres: nearly the same depth, so the same verdicts.
-    place.draw_3d("xyz", 5, 3);
+    place.draw_3d("xyz", 0, 3);
     let line = "predict model parts/test/bump/rgb --depth xyz/test/bump/xyz --json --device cpu";
     let tiff = lines(place.run(line))[0]["score"].as_f64().unwrap();
     let line = line.replace("xyz/test/bump/xyz", "parts/test/bump/depth");
