@@ -1,6 +1,7 @@
 //! The built program, run as a user runs it, on tiny folders of drawn parts.
 
 mod bad_files;
+mod bad_models;
 mod bad_usage;
 mod cache;
 mod demo;
