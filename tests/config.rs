@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use astray::Error;
+use astray::detector::Extractor;
 use astray::detector::config::*;
+use astray::tensor::Device;
 
 fn message(result: astray::Result<impl std::fmt::Debug>) -> String {
     match result {
@@ -35,6 +37,10 @@ fn presets_are_those_of_the_specification() {
         assert_eq!(config.train.weight_decay, 1e-5);
         assert_eq!((config.input.image_size, config.depth.size), (768, 192));
     }
+    for name in Config::PRESETS {
+        let config = Config::preset(name).unwrap();
+        assert_eq!(config.depth.background, Background::Plane);
+    }
 }
 
 #[test]
@@ -62,6 +68,7 @@ fn every_choice_can_be_set() {
         "depth.size=128",
         "depth.unshuffle=4",
         "depth.fill_passes=1",
+        "depth.background=none",
         "depth.foreground_mm=5",
         "depth.dilation=1",
         "depth.mask=soft",
@@ -144,6 +151,7 @@ fn wrong_values_are_refused_with_what_was_expected() {
         ("teacher.clamp=soft", "expected a number"),
         ("train.drop_last=maybe", "expected true or false"),
         ("teacher.kernels=a,b", "expected a list of whole numbers"),
+        ("depth.background=flat", "expected \"plane\" or \"none\""),
         ("input.modality=xray", "\"rgb\", \"depth\", \"rgb+depth\""),
         ("backbone.tap=last", "expected \"auto\" or a block index"),
         ("backbone.name=3", "expected a text"),
@@ -212,4 +220,65 @@ fn a_flow_student_takes_the_teachers_kernels() {
     assert_eq!(config.student_kernels(), [3, 3, 3, 3, 3, 3, 3, 5]);
     config.student.blocks = 2;
     assert_eq!(config.student_kernels(), [3, 5]);
+}
+
+/// Where the part fills the picture there is no background to tell it apart from.
+#[test]
+fn without_a_background_the_whole_map_is_the_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("slope.png");
+    // The background plane through the corners is the slope itself: nothing stands out from it.
+    let slope = image::ImageBuffer::from_fn(32, 32, |x, _| image::Luma([500 + 4 * x as u16]));
+    slope.save(&path).unwrap();
+    let mut config = Config::preset("tiny").unwrap();
+    for setting in [
+        "input.modality=depth",
+        "depth.size=32",
+        "depth.unshuffle=8",
+        "depth.fill_passes=0",
+    ] {
+        config.set(setting).unwrap();
+    }
+    let depth = |config: &Config| {
+        let extractor = Extractor::new(config, &Device::Cpu, None, &[]).unwrap();
+        let features = extractor.features(None, Some(&path), None).unwrap();
+        (extractor.depth(&path), features)
+    };
+    let (plane, features) = depth(&config);
+    assert!(plane.unwrap().foreground.iter().all(|&f| f == 0));
+    assert!(features.map.iter().all(|&z| z == 0.0));
+
+    config.set("depth.background=none").unwrap();
+    let (none, features) = depth(&config);
+    assert!(none.unwrap().foreground.iter().all(|&f| f == 1));
+    assert_eq!(features.mask, [1.0; 16]);
+    // Centimetres around the mean: the slope runs over 31 steps of 4 mm.
+    let (low, high) = features
+        .map
+        .iter()
+        .fold((0f32, 0f32), |(low, high), &z| (low.min(z), high.max(z)));
+    assert!(
+        (low + 6.2).abs() < 1e-3 && (high - 6.2).abs() < 1e-3,
+        "{low} {high}"
+    );
+
+    // With a free corner missing, the plane cannot be found and the message says what to set.
+    let mut holes = slope.clone();
+    for (x, y) in (0..8).flat_map(|x| (0..8).map(move |y| (x, y))) {
+        holes.put_pixel(x, y, image::Luma([0u16]));
+    }
+    holes.save(&path).unwrap();
+    config.set("depth.background=plane").unwrap();
+    let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
+    let error = extractor.features(None, Some(&path), None).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("slope.png: the upper left corner"),
+        "{error}"
+    );
+    assert!(error.contains("`--set depth.background=none`"), "{error}");
+    let setting = error.split('`').nth(1).unwrap().strip_prefix("--set ");
+    config.set(setting.unwrap()).unwrap();
+    let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
+    extractor.features(None, Some(&path), None).unwrap();
 }

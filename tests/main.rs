@@ -1,5 +1,6 @@
 //! One test binary for everything.
 
+mod commands;
 mod config;
 mod data;
 mod evaluate;
@@ -9,5 +10,6 @@ mod properties;
 mod pytorch;
 mod report;
 mod shaders;
+mod sizes;
 mod tidy;
 mod weights;

@@ -1,6 +1,6 @@
 //! The naming schemes give every tensor its place: a wrong place of the same shape would pass unnoticed.
 
-use astray::models::efficientnet::{Backbone, EfficientNet};
+use astray::models::efficientnet::{Backbone, EfficientNet, Scheme, backbone_names, lookalike};
 use astray::nn::weights::{Array, Weights};
 use astray::tensor::Device;
 use serde::de::{MapAccess, Visitor};
@@ -36,12 +36,12 @@ impl<'de> serde::Deserialize<'de> for StateDict {
     }
 }
 
-/// That package's B5, where every element of the i-th tensor is 1 + i / 1024; folded, as f32.
-fn folded(package: &str) -> Vec<(String, Vec<f32>)> {
+/// That package's tensors, where every element of the i-th is 1 + i / 1024.
+fn state_dict(package: &str, model: &str) -> Weights {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/state_dicts.json");
     let text = std::fs::read(path).unwrap();
     let mut dicts: BTreeMap<String, StateDict> = serde_json::from_slice(&text).unwrap();
-    let entries = dicts.remove(&format!("{package} b5")).unwrap().0;
+    let entries = dicts.remove(&format!("{package} {model}")).unwrap().0;
     let floats = entries
         .into_iter()
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"));
@@ -49,12 +49,17 @@ fn folded(package: &str) -> Vec<(String, Vec<f32>)> {
         let data = vec![1.0 + i as f32 / 1024.0; shape.iter().product()];
         (name, Array { shape, data })
     });
-    let weights = Weights {
-        path: "b5.pth".into(),
+    Weights {
+        path: format!("{model}.pth").into(),
         sha256: String::new(),
         tensors: tensors.collect(),
         metadata: Default::default(),
-    };
+    }
+}
+
+/// That package's B5, folded, as f32.
+fn folded(package: &str) -> Vec<(String, Vec<f32>)> {
+    let weights = state_dict(package, "b5");
     let backbone = Backbone::new("efficientnet_b5", None).unwrap();
     let mut network = EfficientNet::load(&Device::Cpu, backbone, &weights, None).unwrap();
     let parameters = network.parameters();
@@ -79,5 +84,67 @@ fn three_namings_give_the_same_network() {
         for (expected, found) in timm.iter().zip(folded(package)) {
             assert!(*expected == found, "{package}: {}", expected.0);
         }
+    }
+}
+
+/// Real files of B0 and B5, and every other network as its table has it.
+#[test]
+fn a_file_of_another_network_is_recognised() {
+    let schemes = ["timm", "torchvision", "efficientnet_pytorch"];
+    for (package, model) in schemes.iter().flat_map(|p| ["b0", "b5"].map(|m| (p, m))) {
+        let mut tensors = state_dict(package, model).tensors;
+        let found = |tensors: &BTreeMap<String, Array>| {
+            lookalike(tensors).map(|(name, scheme)| (name, scheme.to_string()))
+        };
+        let expected = Some((format!("efficientnet_{model}"), package.to_string()));
+        assert_eq!(found(&tensors), expected);
+        // Two networks in one file, or half of one, look like none.
+        let (name, depthwise) = tensors
+            .iter()
+            .find(|(_, a)| matches!(a.shape[..], [_, 1, 3, 3]))
+            .map(|(name, array)| (name.clone(), array.clone()))
+            .unwrap();
+        tensors.insert("another".into(), depthwise);
+        assert_eq!(found(&tensors), None);
+        tensors.retain(|other, _| *other != name && other != "another");
+        assert_eq!(found(&tensors), None);
+    }
+    for (name, scheme) in backbone_names()
+        .iter()
+        .flat_map(|n| Scheme::ALL.map(|s| (n, s)))
+    {
+        let network = Backbone::whole(name).unwrap();
+        let mut tensors = BTreeMap::new();
+        let mut add = |conv: String, shape: [usize; 4]| {
+            let (shape, data) = (shape.to_vec(), Vec::new());
+            tensors.insert(format!("{conv}.weight"), Array { shape, data });
+        };
+        add(scheme.stem().0, [network.stem, 3, 3, 3]);
+        for (i, block) in network.blocks.iter().enumerate() {
+            let names = scheme.block(i, block);
+            let kernel = block.kernel;
+            if !block.fused {
+                add(names.depthwise.0, [block.hidden(), 1, kernel, kernel]);
+            }
+            add(names.project.0, [block.c_out, block.hidden(), 1, 1]);
+        }
+        assert_eq!(lookalike(&tensors), Some((name.clone(), scheme)));
+    }
+}
+
+#[test]
+fn a_missing_stem_is_named_in_every_naming() {
+    for (package, stem) in [
+        ("timm", "conv_stem.weight"),
+        ("torchvision", "features.0.0.weight"),
+        ("efficientnet_pytorch", "_conv_stem.weight"),
+    ] {
+        let mut weights = state_dict(package, "b0");
+        weights.tensors.remove(stem).unwrap();
+        let backbone = Backbone::new("efficientnet_b0", None).unwrap();
+        let error = EfficientNet::load(&Device::Cpu, backbone, &weights, None).unwrap_err();
+        let expected = format!("b0.pth: tensor `{stem}` of efficientnet_b0 is missing");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+        assert!(!error.to_string().contains("looks like"), "{error}");
     }
 }

@@ -92,7 +92,7 @@ pub struct Evaluate {
     /// Write report.html with heat maps into this folder
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,
-    /// Backbone weights, where the model cannot find those it was trained with
+    /// Refuse the model unless it was trained with these backbone weights
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -122,7 +122,7 @@ pub struct Predict {
     /// Call an image defective above this score, whatever the model was calibrated to
     #[arg(long, value_name = "SCORE", value_parser = finite)]
     pub threshold: Option<f32>,
-    /// Backbone weights, where the model cannot find those it was trained with
+    /// Refuse the model unless it was trained with these backbone weights
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -138,7 +138,7 @@ pub struct Calibrate {
     /// The share of good parts that must pass, above 0 and at most 1
     #[arg(long, value_name = "Q", default_value_t = 0.99, value_parser = quantile)]
     pub quantile: f64,
-    /// Backbone weights, where the model cannot find those it was trained with
+    /// Refuse the model unless it was trained with these backbone weights
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -199,7 +199,7 @@ pub struct CategoryArg {
 
 #[derive(Debug, Args)]
 pub struct CacheArg {
-    /// Folder for extracted features [default: the system's cache folder]
+    /// Folder that keeps extracted features for the next run [default: none are kept]
     #[arg(long = "cache", value_name = "DIR")]
     pub folder: Option<PathBuf>,
 }

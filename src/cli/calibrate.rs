@@ -1,14 +1,18 @@
 //! `astray calibrate`: a threshold from good parts alone.
 
 use super::args::Calibrate;
-use super::{device, job};
+use super::{device, job, output};
 use crate::detector::Detector;
 use crate::{Error, Result};
 
 pub fn run(args: &Calibrate) -> Result<u8> {
     let device = device::open(&args.device.name, false)?;
-    for dataset in job::datasets(&args.data, &args.category.names)? {
-        let file = job::model_file(&args.model, &dataset.name);
+    let datasets = job::datasets(&args.data, &args.category.names)?;
+    for dataset in &datasets {
+        output::check_file("calibrate", &job::model_file(&args.model, &dataset.name)?)?;
+    }
+    for dataset in &datasets {
+        let file = job::model_file(&args.model, &dataset.name)?;
         let mut detector = Detector::load(&file, &device)?;
         super::check_weights(&detector, args.weights.as_deref())?;
         let held_out = if dataset.validation.is_empty() {

@@ -1,8 +1,9 @@
 //! `astray demo`: the whole job on parts that it draws itself.
 
 use super::args::Demo;
-use super::{device, draw, evaluate, job, train};
+use super::{device, draw, evaluate, job, output, pictures, train};
 use crate::data::Dataset;
+use crate::detector::Extractor;
 use crate::detector::config::Config;
 use crate::evaluate::Summary;
 use crate::{Error, Result};
@@ -36,6 +37,13 @@ pub fn run(args: &Demo) -> Result<u8> {
         &settings,
     )?;
     let device = device::open(&args.device.name, false)?;
+    for name in [job::MODEL, "report.html", "metrics.json"] {
+        output::check_file("--out", &args.out.join(name))?;
+    }
+    if args.weights.is_some() {
+        // Wrong weights are refused before anything is drawn.
+        Extractor::new(&config, &device, args.weights.as_deref(), &[])?;
+    }
 
     let parts = args.out.join("parts");
     if parts.join("train").exists() {
@@ -51,7 +59,10 @@ pub fn run(args: &Demo) -> Result<u8> {
     let (mut detector, losses) =
         train::fit(&config, &device, &dataset, args.weights.as_deref(), None)?;
     train::save(&mut detector, &args.out)?;
-    let (metrics, samples) = job::evaluate(&detector, &dataset, None, Some(&args.out))?;
+    let (metrics, scored) = job::evaluate(&detector, &dataset, None)?;
+    let unit_mm = config.depth.unit_mm;
+    let level = detector.map_threshold;
+    let samples = pictures::of_dataset(&dataset, &scored, level, unit_mm, &args.out)?;
     let summary = Summary::new(vec![metrics]);
     let notes = evaluate::note(&detector).into_iter().collect();
     evaluate::report(

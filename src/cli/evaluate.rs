@@ -1,7 +1,7 @@
 //! `astray evaluate`: figures on a labelled test set.
 
 use super::args::Evaluate;
-use super::{device, job};
+use super::{device, job, output, pictures};
 use crate::Result;
 use crate::data::Cache;
 use crate::detector::{Detector, Losses};
@@ -12,22 +12,40 @@ use std::path::Path;
 
 pub fn run(args: &Evaluate) -> Result<u8> {
     let device = device::open(&args.device.name, false)?;
+    let datasets = job::datasets(&args.data, &args.category.names)?;
+    for dataset in &datasets {
+        job::check_test(dataset)?;
+        job::model_file(&args.model, &dataset.name)?;
+    }
+    if let Some(folder) = &args.report {
+        for name in ["report.html", "metrics.json"] {
+            output::check_file("--report", &folder.join(name))?;
+        }
+    }
     let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     let mut all = Vec::new();
-    let mut samples = Vec::new();
     let mut notes = Vec::new();
-    for dataset in job::datasets(&args.data, &args.category.names)? {
-        let detector = Detector::load(&job::model_file(&args.model, &dataset.name), &device)?;
+    let mut to_show = Vec::new();
+    for dataset in datasets {
+        let detector = Detector::load(&job::model_file(&args.model, &dataset.name)?, &device)?;
         super::check_weights(&detector, args.weights.as_deref())?;
-        let (metrics, described) =
-            job::evaluate(&detector, &dataset, cache.as_ref(), args.report.as_deref())?;
+        let (metrics, scored) = job::evaluate(&detector, &dataset, cache.as_ref())?;
         notes.extend(note(&detector));
         all.push(metrics);
-        samples.extend(described);
+        if args.report.is_some() {
+            let unit_mm = detector.config.depth.unit_mm;
+            to_show.push((dataset, scored, detector.map_threshold, unit_mm));
+        }
     }
     let summary = Summary::new(all);
     if let Some(folder) = &args.report {
         notes.dedup();
+        let mut samples = Vec::new();
+        for (dataset, scored, level, unit_mm) in &to_show {
+            samples.extend(pictures::of_dataset(
+                dataset, scored, *level, *unit_mm, folder,
+            )?);
+        }
         report(
             folder,
             "astray: evaluation",

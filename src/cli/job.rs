@@ -1,9 +1,8 @@
 //! What the commands of the detector share: progress bars, features of many parts, evaluation.
 
-use crate::data::{Cache, Dataset, Rgb, Sample, categories};
+use crate::data::{Cache, Dataset, DepthMap, Mask, Sample, categories};
 use crate::detector::{Detector, Extractor, Features, Scored};
-use crate::evaluate::overlay::{Overlay, resize_map, write_map, write_png};
-use crate::evaluate::report::ReportSample;
+use crate::evaluate::overlay::resize_map;
 use crate::evaluate::{Metrics, PixelScores, auroc, best_f1};
 use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -74,25 +73,62 @@ pub fn features(
 
 /// The model of a category: `<model>/<category>/model.safetensors`, `<model>/model.safetensors`, or
 /// the file itself.
-pub fn model_file(model: &Path, category: &str) -> PathBuf {
-    let own = model.join(category).join(MODEL);
-    match (model.is_dir(), own.exists()) {
-        (false, _) => model.to_path_buf(),
-        (true, true) => own,
-        (true, false) => model.join(MODEL),
-    }
-}
-
-/// Scores the test set of a category. With `report`, pictures are written there and described.
 ///
 /// # Errors
-/// A file that cannot be used or written.
+/// No such file; the message names the categories that have one.
+pub fn model_file(model: &Path, category: &str) -> Result<PathBuf> {
+    let [of_category, alone] = [model.join(category).join(MODEL), model.join(MODEL)];
+    let found = [of_category, alone, model.to_path_buf()];
+    if let Some(file) = found.into_iter().find(|path| path.is_file()) {
+        return Ok(file);
+    }
+    let expected =
+        format!("expected a model: a file, or a folder with {MODEL}, from `astray train`");
+    let Ok(entries) = std::fs::read_dir(model) else {
+        return Err(Error::file(model, format!("{expected}; there is none")));
+    };
+    let folders = entries.flatten().map(|entry| entry.path());
+    let mut models: Vec<String> = folders
+        .filter(|folder| folder.join(MODEL).is_file())
+        .map(|folder| folder.display().to_string())
+        .collect();
+    models.sort();
+    let found = match models.is_empty() {
+        true => "a folder without one".into(),
+        false => format!("models of categories, name one: {}", models.join(", ")),
+    };
+    Err(Error::file(model, format!("{expected}; found {found}")))
+}
+
+/// Checks a test set by what is quickly read: scoring takes long, and would stop at the first mask
+/// that does not fit.
+///
+/// # Errors
+/// No test parts; a mask whose size is not its picture's.
+pub fn check_test(dataset: &Dataset) -> Result<()> {
+    if dataset.test.is_empty() {
+        let message = "no test parts to evaluate on; expected a folder `test` with `good` and one \
+                       folder for each kind of defect";
+        return Err(Error::file(&dataset.root, message));
+    }
+    for sample in &dataset.test {
+        if let Some(mask) = &sample.mask {
+            let (height, width) = size_of(sample)?;
+            Mask::check_size(mask, width, height)?;
+        }
+    }
+    Ok(())
+}
+
+/// Scores the test set of a category: the figures, and each part's scores for pictures of them.
+///
+/// # Errors
+/// A file that cannot be used.
 pub fn evaluate(
     detector: &Detector,
     dataset: &Dataset,
     cache: Option<&Cache>,
-    report: Option<&Path>,
-) -> Result<(Metrics, Vec<ReportSample>)> {
+) -> Result<(Metrics, Vec<Scored>)> {
     let bar = bar("evaluate", dataset.test.len());
     let mut pixels = PixelScores::new();
     let mut scored = Vec::new();
@@ -141,22 +177,14 @@ pub fn evaluate(
         threshold: detector.threshold,
         f1,
     };
-    let mut samples = Vec::new();
-    if let Some(folder) = report {
-        for (sample, result) in dataset.test.iter().zip(&scored) {
-            samples.push(pictures(detector, dataset, sample, result, folder)?);
-        }
-    }
-    Ok((metrics, samples))
+    Ok((metrics, scored))
 }
 
 /// Height and width of a part's picture or depth map.
 fn size_of(sample: &Sample) -> Result<(usize, usize)> {
     match (&sample.rgb, &sample.depth) {
         (Some(path), _) => crate::data::image::dimensions(path).map(|(w, h)| (h, w)),
-        (None, Some(path)) => {
-            crate::data::DepthMap::load(path, 0.001).map(|map| (map.height, map.width))
-        }
+        (None, Some(path)) => DepthMap::load(path, 0.001).map(|map| (map.height, map.width)),
         (None, None) => Err(Error::failed(format!(
             "{} has neither picture nor depth map",
             sample.name
@@ -176,122 +204,4 @@ fn f1(scores: &[f32], labels: &[bool], threshold: f32) -> Option<f64> {
     labels
         .contains(&true)
         .then(|| 2.0 * hit / (2.0 * hit + wrong))
-}
-
-/// How a detector's heat maps are drawn: the same for all parts, glowing where few pixels of good
-/// parts ever do. A detector that was not calibrated shows each map by its own peak.
-pub fn overlay(detector: &Detector, map: &[f32]) -> Overlay {
-    let peak = || map.iter().copied().fold(f32::MIN_POSITIVE, f32::max);
-    let level = detector.map_threshold.unwrap_or_else(|| 0.5 * peak());
-    Overlay {
-        range: (0.5 * level, 3.0 * level),
-        strength: 0.6,
-        threshold: Some(level),
-    }
-}
-
-/// The picture that a heat map is laid over: the photograph, or the depth map as grey.
-pub fn background(
-    rgb: Option<&Path>,
-    depth: Option<&Path>,
-    unit_mm: f64,
-) -> Result<(Vec<u8>, usize, usize)> {
-    if let Some(path) = rgb {
-        let picture = Rgb::load(path)?;
-        return Ok((picture.to_u8(), picture.height, picture.width));
-    }
-    let path = depth.ok_or_else(|| Error::failed("neither picture nor depth map"))?;
-    let map = crate::data::DepthMap::load(path, unit_mm / 1000.0)?;
-    let valid = || map.z.iter().copied().filter(|z| z.is_finite() && *z > 0.0);
-    let (near, far) = (
-        valid().fold(f32::MAX, f32::min),
-        valid().fold(f32::MIN, f32::max),
-    );
-    let grey = |z: f32| match z.is_finite() && z > 0.0 {
-        true => (255.0 - 215.0 * (z - near) / (far - near).max(1e-9)) as u8,
-        false => 0,
-    };
-    Ok((
-        map.z.iter().flat_map(|&z| [grey(z); 3]).collect(),
-        map.height,
-        map.width,
-    ))
-}
-
-fn pictures(
-    detector: &Detector,
-    dataset: &Dataset,
-    sample: &Sample,
-    result: &Scored,
-    folder: &Path,
-) -> Result<ReportSample> {
-    let safe: String = sample
-        .name
-        .chars()
-        .map(|c| {
-            if c.is_alphanumeric() || "-_.".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        })
-        .collect();
-    let stem = format!(
-        "{}_{safe}",
-        dataset.name.replace(|c: char| !c.is_alphanumeric(), "_")
-    );
-    let images = folder.join("images");
-    std::fs::create_dir_all(&images).map_err(|e| Error::file(&images, e))?;
-    let unit = detector.config.depth.unit_mm;
-    let (rgb, depth) = (sample.rgb.as_deref(), sample.depth.as_deref());
-    let write = |name: &str, pixels: &[u8], size: (usize, usize)| -> Result<Option<String>> {
-        let file = format!("{stem}_{name}.png");
-        write_png(&images.join(&file), pixels, size)?;
-        Ok(Some(format!("images/{file}")))
-    };
-    let (ground, height, width) = background(rgb, depth, unit)?;
-    let size = (height, width);
-    let overlay = overlay(detector, &result.map);
-    let heat = overlay.draw(&ground, size, &result.map, (result.side, result.side))?;
-    write_map(
-        &images.join(format!("{stem}_map.tiff")),
-        &result.map,
-        (result.side, result.side),
-    )?;
-    let input = match rgb {
-        Some(_) => write("input", &ground, size)?,
-        None => None,
-    };
-    let depth = match depth {
-        Some(path) => {
-            let (grey, h, w) = background(None, Some(path), unit)?;
-            write("depth", &grey, (h, w))?
-        }
-        None => None,
-    };
-    let truth = match sample.load_mask(width, height)? {
-        Some(mask) if sample.is_defect() => {
-            let white: Vec<u8> = mask
-                .pixels
-                .iter()
-                .flat_map(|&m| [if m > 0 { 255 } else { 0 }; 3])
-                .collect();
-            write("truth", &white, size)?
-        }
-        _ => None,
-    };
-    Ok(ReportSample {
-        category: dataset.name.clone(),
-        name: sample.name.clone(),
-        kind: match &sample.label {
-            crate::data::Label::Good => "good".into(),
-            crate::data::Label::Defect(kind) => kind.clone(),
-        },
-        defective: sample.is_defect(),
-        score: result.score,
-        input,
-        depth,
-        overlay: write("heat", &heat, size)?,
-        truth,
-    })
 }

@@ -8,6 +8,8 @@ mod devices;
 pub mod draw;
 mod evaluate;
 mod job;
+mod output;
+mod pictures;
 mod predict;
 mod selftest;
 mod train;

@@ -1,7 +1,7 @@
 //! `astray predict`: score, verdict, heat map and raw map of parts.
 
 use super::args::Predict;
-use super::{device, job};
+use super::{device, job, output, pictures};
 use crate::data::list_images;
 use crate::detector::Detector;
 use crate::evaluate::overlay::{write_map, write_png};
@@ -25,7 +25,7 @@ struct Prediction<'a> {
 
 pub fn run(args: &Predict) -> Result<u8> {
     let device = device::open(&args.device.name, false)?;
-    let detector = Detector::load(&job::model_file(&args.model, ""), &device)?;
+    let detector = Detector::load(&job::model_file(&args.model, "")?, &device)?;
     super::check_weights(&detector, args.weights.as_deref())?;
     let threshold = args.threshold.or(detector.threshold);
     let (rgb, depth) = (expand(&args.paths)?, expand(&args.depth)?);
@@ -34,11 +34,18 @@ pub fn run(args: &Predict) -> Result<u8> {
         (modality.has_rgb(), &rgb, "pictures"),
         (modality.has_depth(), &depth, "--depth maps"),
     ] {
-        if needed && found.is_empty() {
-            return Err(Error::usage(format!(
-                "this model needs {what}; none were given"
-            )));
-        }
+        let what = match (needed, found.is_empty()) {
+            (true, true) => format!("needs {what}, and none were given"),
+            (false, false) => format!(
+                "uses no {what}, and {} were given: leave them out",
+                found.len()
+            ),
+            _ => continue,
+        };
+        return Err(Error::usage(format!(
+            "{}: this model {what}",
+            args.model.display()
+        )));
     }
     if modality.has_rgb() && modality.has_depth() && rgb.len() != depth.len() {
         return Err(Error::usage(format!(
@@ -47,8 +54,11 @@ pub fn run(args: &Predict) -> Result<u8> {
             depth.len()
         )));
     }
+    for path in rgb.iter().chain(&depth) {
+        std::fs::metadata(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
+    }
     if let Some(folder) = &args.out {
-        std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
+        output::check("--out", folder)?;
     }
     let parts = if modality.has_rgb() { &rgb } else { &depth };
     let mut taken = HashSet::new();
@@ -58,10 +68,11 @@ pub fn run(args: &Predict) -> Result<u8> {
         let result = detector.score(&detector.extractor.features(rgb, depth, None)?)?;
         let (mut overlay, mut map) = (None, None);
         if let Some(folder) = &args.out {
+            std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
             let stem = free_stem(path, &mut taken);
             let (picture, height, width) =
-                job::background(rgb, depth, detector.config.depth.unit_mm)?;
-            let heat = job::overlay(&detector, &result.map);
+                pictures::background(rgb, depth, detector.config.depth.unit_mm)?;
+            let heat = pictures::overlay(detector.map_threshold, &result.map);
             let pixels = heat.draw(
                 &picture,
                 (height, width),
@@ -126,14 +137,20 @@ fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
             for line in std::io::stdin().lock().lines() {
                 let line = line.map_err(|e| Error::failed(format!("standard input: {e}")))?;
                 if !line.trim().is_empty() {
-                    all.push(line.trim().into());
+                    add(line.trim().into(), &mut all)?;
                 }
             }
-        } else if path.is_dir() {
-            all.extend(list_images(path)?);
         } else {
-            all.push(path.clone());
+            add(path.clone(), &mut all)?;
         }
     }
     Ok(all)
+}
+
+fn add(path: PathBuf, all: &mut Vec<PathBuf>) -> Result<()> {
+    match path.is_dir() {
+        true => all.extend(list_images(&path)?),
+        false => all.push(path),
+    }
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `astray train`: a model from a folder of good parts.
 
 use super::args::Train;
-use super::{device, job};
+use super::{device, job, output};
 use crate::data::{Cache, Dataset};
 use crate::detector::config::Config;
 use crate::detector::{Detector, Extractor, Losses, Progress, train};
@@ -19,8 +19,15 @@ pub fn run(args: &Train) -> Result<u8> {
         &args.settings(),
     )?;
     let device = device::open(&args.device.name, false)?;
-    let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
+    let folder = |dataset: &Dataset| match datasets.len() {
+        1 => args.out.clone(),
+        _ => args.out.join(&dataset.name),
+    };
+    for dataset in &datasets {
+        output::check_file("--out", &folder(dataset).join(job::MODEL))?;
+    }
+    let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     for dataset in &datasets {
         let (mut detector, _) = fit(
             &config,
@@ -29,11 +36,7 @@ pub fn run(args: &Train) -> Result<u8> {
             args.weights.as_deref(),
             cache.as_ref(),
         )?;
-        let folder = if datasets.len() == 1 {
-            args.out.clone()
-        } else {
-            args.out.join(&dataset.name)
-        };
+        let folder = folder(dataset);
         save(&mut detector, &folder)?;
         let threshold = detector
             .threshold
@@ -48,10 +51,15 @@ pub fn run(args: &Train) -> Result<u8> {
     Ok(0)
 }
 
-/// Writes the model into a folder, which is made.
+/// Writes the model into a folder, which is made, and removed again where nothing could be written.
 pub fn save(detector: &mut Detector, folder: &Path) -> Result<()> {
+    let is_new = !folder.exists();
     std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
-    detector.save(&folder.join(job::MODEL))
+    let saved = detector.save(&folder.join(job::MODEL));
+    if saved.is_err() && is_new {
+        let _ = std::fs::remove_dir(folder); // the error that matters is the first one
+    }
+    saved
 }
 
 /// Trains on a category and sets the threshold from its validation parts, or, where there are
@@ -84,6 +92,8 @@ pub fn fit(
         );
     }
     let parts = job::features(&extractor, &dataset.train, cache, "features")?;
+    // Before the training: a damaged file must not cost what was learned.
+    let held_out = job::features(&extractor, &dataset.validation, cache, "held out")?;
     let epochs = config.train.teacher_epochs + config.train.student_epochs;
     let bar = job::bar("train", epochs);
     let mut tell = |progress: Progress| {
@@ -95,12 +105,10 @@ pub fn fit(
     };
     let (mut detector, losses) = train(extractor, &parts, &mut tell)?;
     bar.finish();
-    match dataset.validation.is_empty() {
-        true => detector.calibrate(&parts, QUANTILE)?,
-        false => {
-            let good = job::features(&detector.extractor, &dataset.validation, cache, "threshold")?;
-            detector.calibrate(&good, QUANTILE)?
-        }
+    let good = match held_out.is_empty() {
+        true => &parts,
+        false => &held_out,
     };
+    detector.calibrate(good, QUANTILE)?;
     Ok((detector, losses))
 }

@@ -138,6 +138,18 @@ pub fn forward(
     if winograd::suits(params) {
         return winograd::forward(x, weight, false, bias, residual, f, params);
     }
+    unfolded(x, weight, bias, residual, f, params)
+}
+
+/// The same by patches.
+pub(super) fn unfolded(
+    x: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+    residual: Option<&[f32]>,
+    f: Activation,
+    params: &Params,
+) -> Vec<f32> {
     let (k, c) = (params.patch(), params.c_out as usize);
     let at_once = params.rows_at_once();
     let mut y = vec![0.0; params.pixels() * c];
@@ -184,7 +196,7 @@ fn epilogue(y: &mut [f32], bias: &[f32], residual: Option<&[f32]>, f: Activation
     }
 }
 
-/// dL/dx from dL/dy: patches of gradients, folded back; pictures side by side.
+/// dL/dx from dL/dy.
 pub fn backward_input(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32> {
     let turned = params.turned();
     if winograd::suits(&turned) {
@@ -196,6 +208,11 @@ pub fn backward_input(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32>
             _ => dx,
         };
     }
+    folded(grad, weight, params)
+}
+
+/// The same by patches of gradients, folded back; pictures side by side.
+pub(super) fn folded(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32> {
     let (k, c, c_in) = (params.patch(), params.c_out as usize, params.c_in as usize);
     let pixels = (params.out_h * params.out_w) as usize;
     let picture = (params.h * params.w) as usize * c_in;
@@ -265,13 +282,16 @@ pub(super) fn add_up<'a>(rows: impl Iterator<Item = (f32, &'a [f32])>, out: &mut
 
 /// dL/dweight [kh,kw,c_in,c_out] and dL/dbias [c_out].
 pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> (Vec<f32>, Vec<f32>) {
+    let dw = match winograd::suits(params) {
+        true => winograd::backward_weight(x, grad, params),
+        false => unfolded_weight_gradient(x, grad, params),
+    };
+    (dw, column_sums(grad, params.c_out as usize))
+}
+
+/// dL/dweight by patches.
+pub(super) fn unfolded_weight_gradient(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
     let (k, c) = (params.patch(), params.c_out as usize);
-    if winograd::suits(params) {
-        return (
-            winograd::backward_weight(x, grad, params),
-            column_sums(grad, c),
-        );
-    }
     let mut dw = vec![0.0; k * c];
     let at_once = (8 * 1024 * 1024 / k).clamp(1, params.pixels());
     let mut patches = vec![0.0; at_once * k];
@@ -291,7 +311,7 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> (Vec<f32>, V
             i > 0,
         );
     }
-    (dw, column_sums(grad, c))
+    dw
 }
 
 /// Sums over rows of `columns`, in f64: a bias gradient adds up thousands of pixels.

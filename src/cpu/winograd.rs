@@ -411,3 +411,64 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
     });
     dw
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::conv2d;
+    use crate::nn::random::Random;
+
+    fn distance(found: &[f32], expected: &[f32]) -> f64 {
+        assert_eq!(found.len(), expected.len());
+        let square = |x: f32| f64::from(x).powi(2);
+        let off: f64 = found.iter().zip(expected).map(|(f, e)| square(f - e)).sum();
+        (off / expected.iter().map(|&e| square(e)).sum::<f64>()).sqrt()
+    }
+
+    #[test]
+    fn it_agrees_with_the_plain_convolution_and_its_gradients() {
+        for (n, h, w, c_in, c_out, top, left, replicate) in [
+            (2, 33, 35, 17, 35, 1, 1, 0),
+            (2, 32, 34, 33, 16, 1, 1, 1),
+            (1, 41, 38, 20, 48, 0, 2, 0),
+            (3, 24, 29, 130, 67, 2, 0, 0),
+        ] {
+            let after = 2 - top;
+            let params = Params {
+                n,
+                h,
+                w,
+                c_in,
+                out_h: h + top + after - 2,
+                out_w: w,
+                c_out,
+                kh: 3,
+                kw: 3,
+                stride: 1,
+                top,
+                left,
+                replicate,
+                activation: Activation::LeakyRelu(0.2).kind(),
+                slope: 0.2,
+                residual: 1,
+            };
+            assert!(suits(&params));
+            let mut random = Random::new(u64::from(c_in));
+            let mut draw =
+                |count: u32| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+            let (x, weight) = (draw(n * h * w * c_in), draw(9 * c_in * c_out));
+            let (bias, grad) = (draw(c_out), draw(n * h * w * c_out));
+            let residual = Some(&grad[..]);
+            let f = Activation::LeakyRelu(0.2);
+            let y = forward(&x, &weight, false, &bias, residual, f, &params);
+            let plain = conv2d::unfolded(&x, &weight, &bias, residual, f, &params);
+            let mut errors = vec![distance(&y, &plain)];
+            let dx = conv2d::backward_input(&grad, &weight, &params);
+            errors.push(distance(&dx, &conv2d::folded(&grad, &weight, &params)));
+            let dw = backward_weight(&x, &grad, &params);
+            let plain = conv2d::unfolded_weight_gradient(&x, &grad, &params);
+            errors.push(distance(&dw, &plain));
+            assert!(errors.iter().all(|e| *e < 3e-6), "{errors:?}");
+        }
+    }
+}

@@ -178,7 +178,17 @@ impl Dataset {
 }
 
 /// The categories under `path`: itself where it is one, else its sub-folders that have `train`.
+///
+/// # Errors
+/// No folder, or one that fits no layout.
 pub fn categories(path: &Path) -> Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        let found = match path.exists() {
+            true => "a file",
+            false => "nothing of that name",
+        };
+        return Err(Error::file(path, format!("{EXPECTED}; found {found}")));
+    }
     let listing = Listing::read(path)?;
     if listing.has("train") || !listing.files.is_empty() {
         return Ok(vec![path.to_path_buf()]);
@@ -253,8 +263,9 @@ impl Reader<'_> {
     fn kind(&self, split: &str, kind: &str, has_masks: bool) -> Result<Vec<Sample>> {
         let folder = self.root.join(split).join(kind);
         let files = |name: &str| Listing::read(&folder.join(name))?.stems();
+        let own_files = || Listing::read(&folder)?.stems();
         let (rgb, depth) = match self.layout {
-            Layout::MvtecAd | Layout::Plain => (files("")?, BTreeMap::new()),
+            Layout::MvtecAd | Layout::Plain => (own_files()?, BTreeMap::new()),
             layout => {
                 let depth = match layout {
                     Layout::Mvtec3d => "xyz",

@@ -229,7 +229,7 @@ fn corner_depth(z: &[f32], width: usize, right: bool, bottom: bool, path: &Path)
         path,
         format!(
             "the {name} corner has no valid depth within {limit} pixels, so the background plane \
-             is unknown; where the part fills the picture, set background = \"none\""
+             is unknown; where the part fills the picture, use `--set depth.background=none`"
         ),
     ))
 }

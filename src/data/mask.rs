@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::image::decode;
+use super::image::{decode, dimensions};
 use crate::{Error, Result};
 
 /// A binary mask [height, width]; 1 is a defect.
@@ -48,17 +48,13 @@ impl Mask {
     /// Loads the mask of a picture of `width` x `height`; another size is an error.
     pub fn load_for(path: &Path, width: usize, height: usize) -> Result<Self> {
         let mask = Self::load(path)?;
-        if (mask.width, mask.height) != (width, height) {
-            return Err(Error::file(
-                path,
-                format!(
-                    "the mask is {} x {} pixels, its picture {width} x {height}; both must have \
-                     the same size",
-                    mask.width, mask.height
-                ),
-            ));
-        }
+        same_size(path, (mask.width, mask.height), (width, height))?;
         Ok(mask)
+    }
+
+    /// As [`Mask::load_for`], but reads only the header.
+    pub fn check_size(path: &Path, width: usize, height: usize) -> Result<()> {
+        same_size(path, dimensions(path)?, (width, height))
     }
 
     pub fn has_defect(&self) -> bool {
@@ -110,4 +106,17 @@ impl Mask {
             pixels: (0..height).into_par_iter().flat_map_iter(row).collect(),
         }
     }
+}
+
+fn same_size(path: &Path, mask: (usize, usize), picture: (usize, usize)) -> Result<()> {
+    if mask == picture {
+        return Ok(());
+    }
+    Err(Error::file(
+        path,
+        format!(
+            "the mask is {} x {} pixels, its picture {} x {}; both must have the same size",
+            mask.0, mask.1, picture.0, picture.1
+        ),
+    ))
 }

@@ -51,6 +51,7 @@ pub struct Depth {
     pub unshuffle: usize,
     /// How often missing pixels are filled from their neighbours.
     pub fill_passes: usize,
+    pub background: Background,
     /// A pixel further than this from the background plane belongs to the part, in millimetres.
     pub foreground_mm: f64,
     /// Side of the square that the foreground is dilated with, in pixels; 1 leaves it as it is.
@@ -163,6 +164,7 @@ impl Config {
                 size: 192,
                 unshuffle: 8,
                 fill_passes: 3,
+                background: Background::Plane,
                 foreground_mm: 7.0,
                 dilation: 8,
                 mask: Mask::Binary,

@@ -2,7 +2,7 @@
 
 use super::config::{self, Config, Tap};
 use crate::data::{
-    Cache, Depth, DepthMap, DepthMask, DepthOptions, Rgb, preprocess, resize::Resize,
+    Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Rgb, preprocess, resize::Resize,
 };
 use crate::models::efficientnet::{Backbone, EfficientNet, Padding};
 use crate::nn::weights::Weights;
@@ -172,6 +172,10 @@ impl Extractor {
         let options = DepthOptions {
             depth_scale: depth.unit_mm / 1000.0,
             fill_passes: depth.fill_passes,
+            background: match depth.background {
+                config::Background::Plane => Background::Plane,
+                config::Background::None => Background::None,
+            },
             foreground_distance: depth.foreground_mm / 1000.0,
             dilation: depth.dilation,
             size: depth.size,
@@ -181,7 +185,6 @@ impl Extractor {
                 config::Mask::Soft => DepthMask::Soft,
             },
             resize: resize(self.config.input.resize),
-            ..DepthOptions::default()
         };
         preprocess(&DepthMap::load(path, options.depth_scale)?, &options, path)
     }

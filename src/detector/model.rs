@@ -134,7 +134,12 @@ impl Detector {
     /// # Errors
     /// [`Error::File`] when it is no model, cut short, damaged, or from a newer version.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
-        let weights = Weights::read(path)?;
+        let weights = Weights::read(path).map_err(|error| match error {
+            Error::File { message, .. } => {
+                Error::file(path, format!("no model to load: {message}"))
+            }
+            other => other,
+        })?;
         let entry = |key: &str| {
             let missing = || {
                 Error::file(
@@ -156,7 +161,8 @@ impl Detector {
             );
             return Err(Error::file(path, message));
         }
-        let config = Config::from_toml(entry("config")?, path)?;
+        let config = Config::from_toml(entry("config")?, Path::new("its configuration"))
+            .map_err(|e| Error::file(path, format!("the model is damaged: {e}")))?;
         let origin = entry("backbone")?.clone();
         let mut extractor = Extractor {
             config: config.clone(),
@@ -189,8 +195,16 @@ impl Detector {
             }),
             false => None,
         };
-        let number = |key: &str| weights.metadata.get(key).and_then(|t| t.parse().ok());
-        let (threshold, map_threshold) = (number("threshold"), number("map_threshold"));
+        let number = |key: &str| -> Result<Option<f32>> {
+            let damaged = |text: &String| {
+                let message = format!("the model is damaged: its {key} is {text:?}, no number");
+                Error::file(path, message)
+            };
+            let text = weights.metadata.get(key);
+            text.map(|text| text.parse().map_err(|_| damaged(text)))
+                .transpose()
+        };
+        let (threshold, map_threshold) = (number("threshold")?, number("map_threshold")?);
         let mut detector = Self {
             teacher: new_teacher(
                 &config,

@@ -31,6 +31,15 @@ pub enum Resize {
     Letterbox,
 }
 
+/// What the part is told apart from (spec section 3, steps 3 and 4): the surface through the depth
+/// map's four corners, or nothing, where the part fills the picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Background {
+    Plane,
+    None,
+}
+
 /// The foreground mask at feature resolution: the paper's 0 or 1, or the released code's
 /// fractions (spec section 3, step 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,5 +1,6 @@
 //! Building an extractor: from published weights, or seeded where there are none.
 
+use super::lookalike::lookalike;
 use super::names::{ConvNames, Scheme};
 use super::{Backbone, Block, BlockSpec, EfficientNet, Layer, Padding};
 use crate::nn::layers::Conv;
@@ -40,8 +41,8 @@ impl EfficientNet {
         let scheme = Scheme::recognise(&weights.tensors).ok_or_else(|| {
             let first: Vec<&str> = weights.tensors.keys().take(3).map(String::as_str).collect();
             let message = format!(
-                "holds no EfficientNet that is known: no stem named as in timm, torchvision, \
-                 efficientnet_pytorch or Keras; its tensors begin {first:?}"
+                "holds no EfficientNet that is known: neither stem nor first block is named as in timm, \
+                 torchvision, efficientnet_pytorch or Keras; its tensors begin {first:?}"
             );
             Error::file(&weights.path, message)
         })?;
@@ -61,8 +62,9 @@ impl EfficientNet {
         });
         if let Some(extra) = extra {
             let message = format!(
-                "tensor `{extra}` does not belong to {}: weights of another network?",
-                backbone.name
+                "tensor `{extra}` does not belong to {}{}",
+                backbone.name,
+                expected_network(weights, &backbone)
             );
             return Err(Error::file(&weights.path, message));
         }
@@ -172,16 +174,34 @@ struct Published<'a> {
     backbone: &'a Backbone,
 }
 
+/// What the file holds instead of `wanted`, and what to do, to end a message with.
+fn expected_network(weights: &Weights, wanted: &Backbone) -> String {
+    match lookalike(&weights.tensors) {
+        Some((found, scheme)) if found != wanted.name => format!(
+            "; the file looks like {found} ({scheme} names): use `--set backbone.name={found}`, or \
+             weights of {}",
+            wanted.name
+        ),
+        _ => format!("; expected weights of {}, whole", wanted.name),
+    }
+}
+
 impl Published<'_> {
     fn take(&mut self, name: String, shape: &[usize]) -> Result<&Array> {
         let Some(array) = self.weights.tensors.get(&name) else {
-            let message = format!("tensor `{name}` of {} is missing", self.backbone.name);
+            let message = format!(
+                "tensor `{name}` of {} is missing{}",
+                self.backbone.name,
+                expected_network(self.weights, self.backbone)
+            );
             return Err(Error::file(&self.weights.path, message));
         };
         if array.shape != shape {
             let message = format!(
-                "tensor `{name}` is {:?}, not {shape:?} as in {}: weights of another network?",
-                array.shape, self.backbone.name
+                "tensor `{name}` is {:?}, not {shape:?} as in {}{}",
+                array.shape,
+                self.backbone.name,
+                expected_network(self.weights, self.backbone)
             );
             return Err(Error::file(&self.weights.path, message));
         }

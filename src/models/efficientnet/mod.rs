@@ -1,9 +1,11 @@
 //! The frozen extractor: an EfficientNet up to a tap, batch norms folded at load.
 
 mod load;
+mod lookalike;
 mod names;
 mod table;
 
+pub use lookalike::lookalike;
 pub use names::Scheme;
 pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
 

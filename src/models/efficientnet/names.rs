@@ -27,17 +27,44 @@ pub struct BlockNames {
     pub se_expand: String,
 }
 
+/// The first block of every network that is known, as far as names depend on it.
+const FIRST_BLOCK: BlockSpec = BlockSpec {
+    stage: 0,
+    index_in_stage: 0,
+    fused: false,
+    expand: 1,
+    c_in: 32,
+    c_out: 16,
+    kernel: 3,
+    stride: 1,
+};
+
+impl std::fmt::Display for Scheme {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Timm => "timm",
+            Self::Torchvision => "torchvision",
+            Self::EfficientNetPytorch => "efficientnet_pytorch",
+            Self::Keras => "Keras",
+        })
+    }
+}
+
 impl Scheme {
-    /// Recognises the scheme by the name of the stem.
+    pub const ALL: [Self; 4] = [
+        Self::Timm,
+        Self::Torchvision,
+        Self::EfficientNetPytorch,
+        Self::Keras,
+    ];
+
+    /// Recognises the scheme by the name of the stem, or, where that is missing, by the end of the
+    /// first block: then the stem can be reported as missing.
     pub fn recognise<T>(tensors: &BTreeMap<String, T>) -> Option<Self> {
-        [
-            Self::Timm,
-            Self::Torchvision,
-            Self::EfficientNetPytorch,
-            Self::Keras,
-        ]
-        .into_iter()
-        .find(|scheme| tensors.contains_key(&format!("{}.weight", scheme.stem().0)))
+        let has = |conv: String| tensors.contains_key(&format!("{conv}.weight"));
+        let by_stem = Self::ALL.into_iter().find(|scheme| has(scheme.stem().0));
+        let by_block = |scheme: &Self| has(scheme.block(0, &FIRST_BLOCK).project.0);
+        by_stem.or_else(|| Self::ALL.into_iter().find(by_block))
     }
 
     /// The padding that these weights were trained with.

@@ -220,6 +220,15 @@ impl Backbone {
         })
     }
 
+    /// The network with all its blocks.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name.
+    pub fn whole(name: &str) -> Result<Self> {
+        let last = Self::new(name, None)?.all_blocks - 1;
+        Self::new(name, Some(last))
+    }
+
     /// Channels at the tap.
     pub fn channels(&self) -> usize {
         self.blocks.last().map_or(self.stem, |b| b.c_out)
