@@ -15,22 +15,22 @@ pub struct Params {
 
 const LIMIT: f32 = 1e6;
 
-impl Params {
-    #[inline(always)]
-    fn log_scale(&self, s: f32) -> f32 {
-        self.alpha * 0.636 * atan(s / self.alpha)
-    }
+/// ℓ(s) = α·0.636·atan(s/α)
+#[inline(always)]
+fn log_scale(s: f32, alpha: f32) -> f32 {
+    alpha * 0.636 * atan(s / alpha)
 }
 
 /// (y, log_det)
 pub fn forward(x: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, Vec<f32>) {
+    let alpha = params.alpha;
     transform(
         x,
         u,
         params,
         #[inline(always)]
-        |x, us, ut| {
-            let l = params.log_scale(gamma * us);
+        move |x, us, ut| {
+            let l = log_scale(gamma * us, alpha);
             ((x * exp(l) + gamma * ut).clamp(-LIMIT, LIMIT), l)
         },
     )
@@ -38,13 +38,14 @@ pub fn forward(x: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, 
 
 /// (x, log_det of the inverse)
 pub fn inverse(y: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, Vec<f32>) {
+    let alpha = params.alpha;
     transform(
         y,
         u,
         params,
         #[inline(always)]
-        |y, us, ut| {
-            let l = params.log_scale(gamma * us);
+        move |y, us, ut| {
+            let l = log_scale(gamma * us, alpha);
             ((y - gamma * ut) * exp(-l), -l)
         },
     )
@@ -55,7 +56,7 @@ fn transform(
     x: &[f32],
     u: &[f32],
     params: &Params,
-    f: impl Fn(f32, f32, f32) -> (f32, f32) + Sync,
+    f: impl Fn(f32, f32, f32) -> (f32, f32) + Copy + Sync + Send,
 ) -> (Vec<f32>, Vec<f32>) {
     let c = params.channels as usize;
     let mut y = vec![0.0; x.len()];
@@ -67,20 +68,31 @@ fn transform(
     pixels.zip(&mut log_det).with_min_len(16).for_each_init(
         || vec![0.0; c],
         |logs, (((y, x), u), log_det)| {
-            let (us, ut) = u.split_at(c);
-            // Summed apart: a sum in order keeps a loop from being vectorised.
             vectorised(
                 #[inline(always)]
-                || {
-                    for i in 0..c {
-                        (y[i], logs[i]) = f(x[i], us[i], ut[i]);
-                    }
-                },
+                || transform_row(x, u, f, y, logs),
             );
+            // Summed apart: a sum in order keeps a loop from being vectorised.
             *log_det = logs.iter().sum();
         },
     );
     (y, log_det)
+}
+
+#[inline(always)]
+fn transform_row(
+    x: &[f32],
+    u: &[f32],
+    f: impl Fn(f32, f32, f32) -> (f32, f32),
+    y: &mut [f32],
+    logs: &mut [f32],
+) {
+    let c = x.len();
+    let (us, ut) = u.split_at(c);
+    let (ut, y, logs) = (&ut[..c], &mut y[..c], &mut logs[..c]);
+    for i in 0..c {
+        (y[i], logs[i]) = f(x[i], us[i], ut[i]);
+    }
 }
 
 /// (dx, du, dγ) of the forward direction.
@@ -93,6 +105,7 @@ pub fn backward(
     params: &Params,
 ) -> (Vec<f32>, Vec<f32>, f32) {
     let c = params.channels as usize;
+    let alpha = params.alpha;
     let mut dx = vec![0.0; x.len()];
     let mut du = vec![0.0; u.len()];
     let outputs = dx.par_chunks_mut(c).zip(du.par_chunks_mut(2 * c));
@@ -101,28 +114,39 @@ pub fn backward(
     let pixels = outputs.zip(inputs).zip(grads).with_min_len(16);
     let shares: Vec<f64> = pixels
         .map(|(((dx, du), (x, u)), (dy, &dl))| {
-            let (us, ut) = u.split_at(c);
-            let (dus, dut) = du.split_at_mut(c);
             vectorised(
                 #[inline(always)]
-                || {
-                    for i in 0..c {
-                        let s = gamma * us[i];
-                        let e = exp(params.log_scale(s));
-                        let inside = (x[i] * e + gamma * ut[i]).abs() <= LIMIT;
-                        let dt = if inside { dy[i] } else { 0.0 };
-                        let ratio = s / params.alpha;
-                        dx[i] = dt * e;
-                        dus[i] = (dt * x[i] * e + dl) * 0.636 / (1.0 + ratio * ratio);
-                        dut[i] = dt;
-                    }
-                },
+                || backward_row([x, u, dy], [gamma, alpha, dl], dx, du),
             );
-            let shares = dus.iter().zip(us).chain(dut.iter().zip(ut));
-            let share = shares.map(|(d, u)| f64::from(d * u)).sum::<f64>();
+            let share = du.iter().zip(u).map(|(d, u)| f64::from(d * u)).sum::<f64>();
             du.iter_mut().for_each(|d| *d *= gamma);
             share
         })
         .collect();
     (dx, du, shares.into_iter().sum::<f64>() as f32)
+}
+
+/// dx, and the gradient of γ·u.
+#[inline(always)]
+fn backward_row(
+    [x, u, dy]: [&[f32]; 3],
+    [gamma, alpha, dl]: [f32; 3],
+    dx: &mut [f32],
+    du: &mut [f32],
+) {
+    let c = x.len();
+    let (us, ut) = u.split_at(c);
+    let (dus, dut) = du.split_at_mut(c);
+    let (ut, dy) = (&ut[..c], &dy[..c]);
+    let (dx, dut) = (&mut dx[..c], &mut dut[..c]);
+    for i in 0..c {
+        let s = gamma * us[i];
+        let e = exp(log_scale(s, alpha));
+        let inside = (x[i] * e + gamma * ut[i]).abs() <= LIMIT;
+        let dt = if inside { dy[i] } else { 0.0 };
+        let ratio = s / alpha;
+        dx[i] = dt * e;
+        dus[i] = (dt * x[i] * e + dl) * 0.636 / (1.0 + ratio * ratio);
+        dut[i] = dt;
+    }
 }
