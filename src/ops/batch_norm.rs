@@ -119,7 +119,7 @@ fn backward(
     let (shape, vector) = (x.shape(), weight.shape());
     match same_device(NAME, &[x, stats, weight, grad])? {
         Device::Cpu => {
-            let (dx, dw, db) = cpu::backward(x.host(), stats.host(), weight.host(), grad.host());
+            let (dx, dw, db) = cpu::backward(x.host(), stats.host(), weight.host(), grad.host(), p);
             Ok([
                 Tensor::host_tensor(shape, dx),
                 Tensor::host_tensor(vector, dw),
