@@ -8,6 +8,7 @@ mod operators;
 mod properties;
 mod pytorch;
 mod report;
+mod reproducible;
 mod shaders;
 mod tidy;
 mod weights;

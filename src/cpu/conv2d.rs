@@ -49,12 +49,11 @@ impl Params {
     }
 
     /// Output pixels worked on at once: patches that fit the cache, enough rows to pay for packing
-    /// the weights, a piece for every thread.
+    /// the weights, a few pieces for a small map. Not a piece for every thread: the product rounds
+    /// differently in pieces of another size, and the bits would depend on the machine.
     fn rows_at_once(&self) -> usize {
         let cached = (512 * 1024 / self.patch()).clamp(384, 8192);
-        cached
-            .min(self.pixels().div_ceil(rayon::current_num_threads()))
-            .max(1)
+        cached.min(self.pixels().div_ceil(4).max(128))
     }
 
     /// Input row or column for output `out`, tap `tap`; `None` in zero padding.

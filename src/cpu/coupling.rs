@@ -55,11 +55,13 @@ fn transform(
         .with_min_len(16)
         .for_each(|(((y, x), u), log_det)| {
             let (us, ut) = u.split_at(c);
+            let mut sum = 0.0_f64;
             for i in 0..c {
                 let (value, l) = f(x[i], us[i], ut[i]);
                 y[i] = value;
-                *log_det += l;
+                sum += l as f64;
             }
+            *log_det = sum as f32;
         });
     (y, log_det)
 }
