@@ -41,7 +41,9 @@ pub enum Mask {
 }
 
 /// Padding of the backbone's stride-2 convolutions (spec section 2); `auto` goes with the naming
-/// scheme of the weights.
+/// scheme of the weights. `same456` is that of efficientnet_pytorch 0.7, fixed for the native size
+/// of the backbone: 456 for B5, from B0 to B7 224, 240, 260, 300, 380, 456, 528, 600 (V2-B0,
+/// which that package lacks: 224).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Padding {

@@ -150,7 +150,7 @@ impl EfficientNet {
         mut seen: impl FnMut(Option<usize>, &Tensor) -> Result<()>,
     ) -> Result<()> {
         let [_, h, w, _] = x.shape().nhwc("efficientnet")?;
-        let mut plan = PaddingPlan::new(self.padding, h, w);
+        let mut plan = PaddingPlan::new(self.padding, &self.backbone, h, w);
         let padding = plan.next(self.stem.kernel, self.stem.stride);
         let mut x = visit(
             &self.stem,
