@@ -4,7 +4,7 @@ use super::conv2d::column_sums;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-/// x [rows,channels].
+/// x `[rows,channels]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {

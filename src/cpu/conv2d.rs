@@ -6,7 +6,7 @@ use super::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-/// Geometry: x [n,h,w,c_in], weight [kh,kw,c_in,c_out], y [n,out_h,out_w,c_out].
+/// Geometry: x `[n,h,w,c_in]`, weight `[kh,kw,c_in,c_out]`, y `[n,out_h,out_w,c_out]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -189,7 +189,7 @@ pub fn backward_input(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32>
     dx
 }
 
-/// dL/dweight [kh,kw,c_in,c_out] and dL/dbias [c_out].
+/// dL/dweight `[kh,kw,c_in,c_out]` and dL/dbias `[c_out]`.
 pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> (Vec<f32>, Vec<f32>) {
     let (k, c) = (params.patch(), params.c_out as usize);
     let mut dw = vec![0.0; k * c];

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-/// x [pixels,channels], u [pixels,2·channels].
+/// x `[pixels,channels]`, u `[pixels,2·channels]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {

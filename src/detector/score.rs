@@ -15,7 +15,7 @@ const UPSAMPLE: usize = 8;
 /// The verdict's ground: one number per pixel and one for the part.
 #[derive(Clone, Debug)]
 pub struct Scored {
-    /// Anomaly map [side,side], 8 times the feature map.
+    /// Anomaly map `[side,side]`, 8 times the feature map.
     pub map: Vec<f32>,
     pub side: usize,
     pub score: f32,

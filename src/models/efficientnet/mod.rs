@@ -34,7 +34,7 @@ struct Block {
     project: Option<Layer>,
 }
 
-/// Pictures [N,H,W,3] → features [N,H/s,W/s,C].
+/// Pictures `[N,H,W,3]` → features `[N,H/s,W/s,C]`.
 #[derive(Clone, Debug)]
 pub struct EfficientNet {
     backbone: Backbone,
