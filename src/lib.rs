@@ -23,9 +23,6 @@
 //! `tests/tidy.rs` holds the rules: namesakes of every shader, the graphics API in one room, no upward
 //! import, no long file, parameter blocks equal in WGSL and Rust.
 
-// Shapes are written [N,H,W,C]; rustdoc takes some of them for links.
-#![allow(rustdoc::broken_intra_doc_links)]
-
 pub mod cli;
 pub mod cpu;
 pub mod data;

@@ -5,8 +5,8 @@ use crate::gpu::{self, Buffer, Gpu};
 use crate::{Error, Result};
 use std::sync::Arc;
 
-/// Up to four dimensions, outermost first. Activations are [N,H,W,C], convolution weights
-/// [kh,kw,C_in,C_out], vectors [C].
+/// Up to four dimensions, outermost first. Activations are `[N,H,W,C]`, convolution weights
+/// `[kh,kw,C_in,C_out]`, vectors `[C]`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Shape {
     dims: [usize; 4],

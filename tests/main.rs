@@ -9,6 +9,7 @@ mod operators;
 mod properties;
 mod pytorch;
 mod report;
+mod reproducible;
 mod shaders;
 mod sizes;
 mod tidy;

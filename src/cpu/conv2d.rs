@@ -6,7 +6,7 @@ use super::{vectorised, winograd};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-/// Geometry: x [n,h,w,c_in], weight [kh,kw,c_in,c_out], y [n,out_h,out_w,c_out].
+/// Geometry: x `[n,h,w,c_in]`, weight `[kh,kw,c_in,c_out]`, y `[n,out_h,out_w,c_out]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -49,12 +49,11 @@ impl Params {
     }
 
     /// Output pixels worked on at once: patches that fit the cache, enough rows to pay for packing
-    /// the weights, a piece for every thread.
+    /// the weights, a few pieces for a small map. Not a piece for every thread: the product rounds
+    /// differently in pieces of another size, and the bits would depend on the machine.
     fn rows_at_once(&self) -> usize {
         let cached = (512 * 1024 / self.patch()).clamp(384, 8192);
-        cached
-            .min(self.pixels().div_ceil(rayon::current_num_threads()))
-            .max(1)
+        cached.min(self.pixels().div_ceil(4).max(128))
     }
 
     /// Input row or column for output `out`, tap `tap`; `None` in zero padding.
@@ -246,7 +245,7 @@ pub(super) fn folded(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32> 
     dx
 }
 
-/// Gives the gradient of a repeated border [n,h+…,w+…,c_in] to the pixels that it repeats.
+/// Gives the gradient of a repeated border `[n,h+…,w+…,c_in]` to the pixels that it repeats.
 fn fold_border(padded: &[f32], params: &Params, turned: &Params) -> Vec<f32> {
     let (h, w, c) = (params.h as usize, params.w as usize, params.c_in as usize);
     let (rows, columns) = (turned.out_h as usize, turned.out_w as usize);
@@ -280,7 +279,7 @@ pub(super) fn add_up<'a>(rows: impl Iterator<Item = (f32, &'a [f32])>, out: &mut
     );
 }
 
-/// dL/dweight [kh,kw,c_in,c_out] and dL/dbias [c_out].
+/// dL/dweight `[kh,kw,c_in,c_out]` and dL/dbias `[c_out]`.
 pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> (Vec<f32>, Vec<f32>) {
     let dw = match winograd::suits(params) {
         true => winograd::backward_weight(x, grad, params),

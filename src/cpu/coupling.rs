@@ -4,7 +4,7 @@ use super::simd::{atan, exp, vectorised};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-/// x [pixels,channels], u [pixels,2·channels].
+/// x `[pixels,channels]`, u `[pixels,2·channels]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
@@ -73,7 +73,7 @@ fn transform(
                 || transform_row(x, u, f, y, logs),
             );
             // Summed apart: a sum in order keeps a loop from being vectorised.
-            *log_det = logs.iter().sum();
+            *log_det = logs.iter().map(|&l| f64::from(l)).sum::<f64>() as f32;
         },
     );
     (y, log_det)

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 /// Channels held in registers at once.
 const LANES: usize = 32;
 
-/// Geometry: x [n,h,w,c], weight [kh,kw,c], y [n,out_h,out_w,c]; zero padding.
+/// Geometry: x `[n,h,w,c]`, weight `[kh,kw,c]`, y `[n,out_h,out_w,c]`; zero padding.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {

@@ -32,7 +32,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// out[m,n] = a[m,k]·b[k,n], added to `out` where `add`. `out` is row-major and contiguous.
+/// `out[m,n]` = `a[m,k]`·`b[k,n]`, added to `out` where `add`. `out` is row-major and contiguous.
 pub fn matmul([m, n, k]: [usize; 3], a: View, b: View, out: &mut [f32], add: bool) {
     assert!(
         a.fits(m, k) && b.fits(k, n) && out.len() >= m * n,

@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-/// large [n,h·d,w·d,c], small [n,h,w,c·d²].
+/// large `[n,h·d,w·d,c]`, small `[n,h,w,c·d²]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {

@@ -1,6 +1,6 @@
 //! 3×3 convolution with stride 1 by Winograd's F(4×4, 3×3): 36 products per 16 outputs instead of 144
-//! (Lavin & Gray 2016). A tile d [6,6] becomes V = Bᵀ·d·B, weights g [3,3] become U = G·g·Gᵀ, and
-//! y [4,4] = Aᵀ·(Σ_ci U ∘ V)·A: 36 matrix products over channels.
+//! (Lavin & Gray 2016). A tile d `[6,6]` becomes V = Bᵀ·d·B, weights g `[3,3]` become U = G·g·Gᵀ, and
+//! y `[4,4]` = Aᵀ·(Σ_ci U ∘ V)·A: 36 matrix products over channels.
 //!
 //! The points are 0, ±3/4, ±3/2, ∞ instead of the usual 0, ±1, ±2, ∞: Bᵀ and Aᵀ stay exact in f32 and
 //! the error is half as large (6e-7 with 128 channels, 1.1e-6 with 1024, against 2e-7 and 3e-7 of
@@ -18,7 +18,7 @@ const OUT: usize = 4;
 const IN: usize = 6;
 const POINTS: usize = IN * IN;
 /// Tiles worked on at once: enough rows for a matrix product, few enough for the cache.
-const AT_ONCE: usize = 160;
+const AT_ONCE: usize = 72;
 /// Below this many tiles the transformed weights do not pay.
 const FEWEST: usize = 64;
 const NARROWEST: u32 = 16;
@@ -204,10 +204,10 @@ impl<'a> Tiles<'a> {
         self.rows() * self.across
     }
 
-    /// Bands of about [`AT_ONCE`] tiles, one for every thread at least.
+    /// Bands of about [`AT_ONCE`] tiles: by geometry alone, so that results do not depend on how many
+    /// threads there are.
     fn bands(&self) -> Vec<Band> {
-        let share = self.rows().div_ceil(rayon::current_num_threads());
-        let size = AT_ONCE.div_ceil(self.across).min(share).max(1);
+        let size = (AT_ONCE / self.across).max(1);
         let starts = (0..self.rows()).step_by(size);
         let band = |first| Band {
             first,
@@ -243,7 +243,7 @@ impl<'a> Tiles<'a> {
         inside.then(|| ((n * h + oy + i) * w + ox + j) * p.c_out as usize)
     }
 
-    /// Tiles of `source` [·,channels] as `f` transforms them, [36,tiles,channels].
+    /// Tiles of `source` `[·,channels]` as `f` transforms them, `[36,tiles,channels]`.
     #[inline(always)]
     fn gather<const I: usize>(
         &self,
@@ -293,7 +293,7 @@ impl<'a> Tiles<'a> {
 }
 
 /// y = f(x ∗ weight + bias) (+ residual), as `conv2d::forward`. `turned` takes the weights' taps from
-/// the other end and swaps their channels, [3,3,c_out,c_in], as the gradient of the input needs it.
+/// the other end and swaps their channels, `[3,3,c_out,c_in]`, as the gradient of the input needs it.
 pub fn forward(
     x: &[f32],
     weight: &[f32],
@@ -365,7 +365,7 @@ pub fn forward(
     y
 }
 
-/// U = G·g·Gᵀ, [36, c_in·c_out]; `turned` from the other end.
+/// U = G·g·Gᵀ, `[36, c_in·c_out]`; `turned` from the other end.
 fn transform_weights(weight: &[f32], turned: bool) -> Vec<f32> {
     let size = weight.len() / 9;
     let mut u = vec![0.0; POINTS * size];
@@ -384,7 +384,7 @@ fn coefficient(point: usize, tap: usize) -> f32 {
     (G[point / IN][tap / 3] * G[point % IN][tap % 3]) as f32
 }
 
-/// dL/dweight [3,3,c_in,c_out]: dU = Vᵀ·(A·dy·Aᵀ) summed over tiles, then Gᵀ·dU·G.
+/// dL/dweight `[3,3,c_in,c_out]`: dU = Vᵀ·(A·dy·Aᵀ) summed over tiles, then Gᵀ·dU·G.
 pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
     let tiles = Tiles::of(params);
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);

@@ -70,11 +70,11 @@ pub enum DepthMask {
 /// What the model reads.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Depth {
-    /// Depth around the foreground's mean in centimetres, 0 in the background, [size, size].
+    /// Depth around the foreground's mean in centimetres, 0 in the background, `[size, size]`.
     pub depth: Vec<f32>,
-    /// Dilated foreground, 0 or 1, [size, size].
+    /// Dilated foreground, 0 or 1, `[size, size]`.
     pub foreground: Vec<u8>,
-    /// The mask M, [map_size, map_size]: 0 or 1, or between where `mask = soft`.
+    /// The mask M, `[map_size, map_size]`: 0 or 1, or between where `mask = soft`.
     /// All 0 where nothing stands out from the background: the caller decides what that means.
     pub mask: Vec<f32>,
 }
@@ -235,7 +235,7 @@ fn corner_depth(z: &[f32], width: usize, right: bool, bottom: bool, path: &Path)
 }
 
 struct Foreground {
-    /// 1 on the part, [height, width].
+    /// 1 on the part, `[height, width]`.
     mask: Vec<u8>,
     /// Mean depth of the part, metres; 0 where there is none.
     mean: f32,
@@ -312,7 +312,7 @@ fn source(i: usize, from: usize, to: usize) -> (usize, usize, f32) {
     (first, (first + 1).min(from - 1), (at - first as f64) as f32)
 }
 
-/// Dilates a binary square [size, size] with a square of `side`, one axis after the other. As in
+/// Dilates a binary square `[size, size]` with a square of `side`, one axis after the other. As in
 /// scipy's `binary_dilation` an even square has its centre at `side / 2`: pixel p covers
 /// p − side/2 … p + side − 1 − side/2.
 pub fn dilate(mask: &[u8], size: usize, side: usize) -> Vec<u8> {

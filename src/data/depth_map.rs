@@ -9,7 +9,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use super::image::{MAX_BYTES, MAX_SIDE, decode, read};
 use crate::{Error, Result};
 
-/// Distances to the camera in metres, [height, width]; 0 where nothing was measured.
+/// Distances to the camera in metres, `[height, width]`; 0 where nothing was measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DepthMap {
     pub width: usize,

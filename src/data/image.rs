@@ -18,7 +18,7 @@ pub const EXTENSIONS: [&str; 7] = ["bmp", "jpeg", "jpg", "png", "tif", "tiff", "
 const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
 const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
-/// A colour picture, [height, width, 3].
+/// A colour picture, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rgb {
     pub width: usize,
@@ -112,7 +112,7 @@ impl Rgb {
         (padded, place)
     }
 
-    /// The network's input [height, width, 3]: (x − mean) / std with x in [0, 1].
+    /// The network's input `[height, width, 3]`: (x − mean) / std with x in `[0, 1]`.
     pub fn normalize(&self) -> Vec<f32> {
         let value = |x: f32, c: usize| (x - MEAN[c]) / STD[c];
         let mut out = vec![0.0; self.width * self.height * 3];
@@ -135,7 +135,7 @@ impl Rgb {
         out
     }
 
-    /// The picture in 8 bit [height, width, 3], for display.
+    /// The picture in 8 bit `[height, width, 3]`, for display.
     pub fn to_u8(&self) -> Vec<u8> {
         match &self.pixels {
             Pixels::U8(pixels) => pixels.clone(),

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use super::image::{decode, dimensions};
 use crate::{Error, Result};
 
-/// A binary mask [height, width]; 1 is a defect.
+/// A binary mask `[height, width]`; 1 is a defect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
     pub width: usize,

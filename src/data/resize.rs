@@ -56,7 +56,7 @@ impl Resize {
     }
 }
 
-/// Resizes 8-bit pixels [height, width, 3] to [to.1, to.0, 3].
+/// Resizes 8-bit pixels `[height, width, 3]` to `[to.1, to.0, 3]`.
 pub fn resize_u8(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
     let mut rows = pixels.to_vec();
     if from.0 != to.0 {
@@ -81,7 +81,7 @@ pub fn resize_u8(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec
     out
 }
 
-/// Resizes float pixels [height, width, 3] to [to.1, to.0, 3]; PIL's mode `F`.
+/// Resizes float pixels `[height, width, 3]` to `[to.1, to.0, 3]`; PIL's mode `F`.
 pub fn resize_f32(pixels: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
     let mut rows = pixels.to_vec();
     if from.0 != to.0 {

@@ -233,7 +233,7 @@ impl Config {
         config.train.student_epochs = 10;
         config.train.learning_rate = 1e-3;
         config.train.schedule = Schedule::Cosine;
-        config.score.image = ImageScore::Auto;
+        config.score.image = ImageScore::Top;
         config
     }
 

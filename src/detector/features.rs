@@ -15,7 +15,7 @@ use std::path::Path;
 /// Pictures that a seeded backbone is calibrated on.
 const CALIBRATION_PICTURES: usize = 8;
 
-/// What is known of one part: features [side,side,C] and the foreground mask [side,side].
+/// What is known of one part: features `[side,side,C]` and the foreground mask `[side,side]`.
 #[derive(Clone, Debug)]
 pub struct Features {
     pub map: Vec<f32>,
@@ -156,7 +156,7 @@ impl Extractor {
         }
     }
 
-    /// A picture at the size of the input, normalised, [side,side,3].
+    /// A picture at the size of the input, normalised, `[side,side,3]`.
     fn picture(&self, path: &Path) -> Result<Vec<f32>> {
         let side = self.config.input.image_size;
         let (picture, _) = Rgb::load(path)?.fit(side, side, resize(self.config.input.resize));

@@ -69,8 +69,8 @@ pub struct Detector {
     pub(super) folded: Option<FoldedStudent>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
-    /// What [`MAP_QUANTILE`] of all map pixels of good parts stay below: where a heat map begins to
-    /// glow. `None` before calibration.
+    /// Where a heat map begins to glow: one map pixel in a thousand of good parts is above. `None`
+    /// before calibration.
     pub map_threshold: Option<f32>,
 }
 

@@ -41,7 +41,7 @@ impl Standard {
         }
     }
 
-    /// A map [side,side,C], standardised.
+    /// A map `[side,side,C]`, standardised.
     pub fn apply(&self, map: &[f32]) -> Vec<f32> {
         let mut out = map.to_vec();
         for pixel in out.chunks_exact_mut(self.mean.len()) {

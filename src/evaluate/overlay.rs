@@ -21,7 +21,7 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// Lays `map` [map_height, map_width] over `rgb` [height, width, 3]; sizes are (height, width)
+    /// Lays `map` `[map_height, map_width]` over `rgb` `[height, width, 3]`; sizes are (height, width)
     /// and the map is resized bilinearly to the image's. Quiet places show the image; the heat
     /// covers it the more the higher the score.
     ///
@@ -137,7 +137,7 @@ pub fn inferno(t: f32) -> [f32; 3] {
     })
 }
 
-/// Writes `rgb` [height, width, 3] as a PNG; size is (height, width).
+/// Writes `rgb` `[height, width, 3]` as a PNG; size is (height, width).
 ///
 /// # Errors
 /// A wrong length, or failed writing.
@@ -155,7 +155,7 @@ pub fn write_png(path: &Path, rgb: &[u8], (height, width): (usize, usize)) -> Re
     write_atomic(path, &bytes)
 }
 
-/// Writes the raw scores `map` [height, width] as a TIFF of one f32 channel.
+/// Writes the raw scores `map` `[height, width]` as a TIFF of one f32 channel.
 ///
 /// # Errors
 /// A wrong length, or failed writing.

@@ -24,7 +24,7 @@ impl PixelScores {
         Self::default()
     }
 
-    /// Adds one map `scores` [height, width] and its `mask`, where anything above 0 is a defect.
+    /// Adds one map `scores` `[height, width]` and its `mask`, where anything above 0 is a defect.
     /// `name` is the part's, for errors.
     ///
     /// Errors: sizes that differ, and NaN.

@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::tensor::{Device, Tensor};
 
-/// [N,H,W,channels]: the first half alternates sin(x·ω_k), cos(x·ω_k) over the column x, the second
+/// `[N,H,W,channels]`: the first half alternates sin(x·ω_k), cos(x·ω_k) over the column x, the second
 /// half the same over the row, ω_k = exp(−2k·ln 10⁴ / (channels/2)). The same for every sample.
 ///
 /// # Errors

@@ -46,7 +46,7 @@ struct Block {
     s2: Subnet,
 }
 
-/// Features [N,H,W,C] ↔ z [N,H,W,C], with the log-determinant per pixel [N,H,W,1].
+/// Features `[N,H,W,C]` ↔ z `[N,H,W,C]`, with the log-determinant per pixel `[N,H,W,1]`.
 #[derive(Clone, Debug)]
 pub struct RealNvp {
     config: RealNvpConfig,
@@ -131,7 +131,7 @@ impl RealNvp {
         Ok(Self { config, blocks })
     }
 
-    /// (z, log_det [N,H,W,1]); `condition` is the positional encoding [N,H,W,condition].
+    /// (z, log_det `[N,H,W,1]`); `condition` is the positional encoding `[N,H,W,condition]`.
     ///
     /// # Errors
     /// As the operators.

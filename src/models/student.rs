@@ -31,7 +31,7 @@ struct Block {
     bn2: BatchNorm,
 }
 
-/// Features [N,H,W,C] → an estimate of the teacher's output [N,H,W,C].
+/// Features `[N,H,W,C]` → an estimate of the teacher's output `[N,H,W,C]`.
 #[derive(Clone, Debug)]
 pub struct Student {
     config: StudentConfig,
@@ -88,7 +88,7 @@ impl Student {
     }
 
     /// The forward pass while training: batch statistics, running ones updated. `condition` is the
-    /// positional encoding [N,H,W,condition].
+    /// positional encoding `[N,H,W,condition]`.
     ///
     /// # Errors
     /// As the operators.

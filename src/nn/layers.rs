@@ -7,7 +7,7 @@ use crate::ops::conv2d::{Conv2d, conv2d};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor};
 
-/// A convolution's parameters: weight [kh,kw,C_in,C_out], bias [C_out].
+/// A convolution's parameters: weight `[kh,kw,C_in,C_out]`, bias `[C_out]`.
 #[derive(Clone, Debug)]
 pub struct Conv {
     pub weight: Tensor,
@@ -70,7 +70,7 @@ impl Conv {
 /// Tensors by name, as they are trained and saved.
 pub type Parameters<'a> = Vec<(String, &'a mut Tensor)>;
 
-/// A batch norm's parameters and running statistics, each [C].
+/// A batch norm's parameters and running statistics, each `[C]`.
 #[derive(Clone, Debug)]
 pub struct BatchNorm {
     pub weight: Tensor,

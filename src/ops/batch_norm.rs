@@ -10,7 +10,7 @@ use crate::{Error, Result};
 const NAME: &str = "batch_norm";
 const SHADER: &str = include_str!("../../shaders/batch_norm.wgsl");
 
-/// Mean and unbiased variance over what was seen so far, each [C].
+/// Mean and unbiased variance over what was seen so far, each `[C]`.
 #[derive(Clone, Debug)]
 pub struct Running {
     pub mean: Tensor,
@@ -20,7 +20,7 @@ pub struct Running {
 /// y = (x − mean)/√(var + ε)·weight + bias over N,H,W, and the updated running statistics
 /// (`torch.nn.functional.batch_norm(training=True)`).
 ///
-/// x, y [N,H,W,C]; weight, bias [C].
+/// x, y `[N,H,W,C]`; weight, bias `[C]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit or there is only one value per channel.
@@ -119,7 +119,7 @@ fn backward(
     let (shape, vector) = (x.shape(), weight.shape());
     match same_device(NAME, &[x, stats, weight, grad])? {
         Device::Cpu => {
-            let (dx, dw, db) = cpu::backward(x.host(), stats.host(), weight.host(), grad.host());
+            let (dx, dw, db) = cpu::backward(x.host(), stats.host(), weight.host(), grad.host(), p);
             Ok([
                 Tensor::host_tensor(shape, dx),
                 Tensor::host_tensor(vector, dw),

@@ -12,7 +12,7 @@ const SHADER: &str = include_str!("../../shaders/concat.wgsl");
 
 /// y = a ++ b along the last axis (`torch.cat`).
 ///
-/// a [N,H,W,Ca], b [N,H,W,Cb], y [N,H,W,Ca+Cb].
+/// a `[N,H,W,Ca]`, b `[N,H,W,Cb]`, y `[N,H,W,Ca+Cb]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when N, H or W differ.

@@ -70,7 +70,7 @@ impl Conv2d {
         }
     }
 
-    /// Rows and columns of the output for kernel [kh,kw]; `None` where the kernel does not fit.
+    /// Rows and columns of the output for kernel `[kh,kw]`; `None` where the kernel does not fit.
     pub(super) fn output(&self, h: usize, w: usize, kh: usize, kw: usize) -> Option<[usize; 2]> {
         let p = self.padding;
         let along = |size: usize, pad: usize, k: usize| {
@@ -121,7 +121,7 @@ impl Conv2d {
 /// y = f(x ∗ weight + bias) + residual (`torch.nn.functional.conv2d`, the activation before the
 /// addition).
 ///
-/// x [N,H,W,C_in], weight [kh,kw,C_in,C_out], bias [C_out], residual and y [N,oH,oW,C_out].
+/// x `[N,H,W,C_in]`, weight `[kh,kw,C_in,C_out]`, bias `[C_out]`, residual and y `[N,oH,oW,C_out]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit, or when a gradient is wanted through SiLU, sigmoid, or an

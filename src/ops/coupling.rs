@@ -13,7 +13,7 @@ const SHADER: &str = include_str!("../../shaders/coupling.wgsl");
 /// y = clamp(x·exp ℓ(s) + t, ±1e6) and log_det = Σ_c ℓ(s), where s and t are the halves of γ·u and
 /// ℓ(s) = α·0.636·atan(s/α).
 ///
-/// x, y [N,H,W,C], u [N,H,W,2C] (s, then t), γ [1], log_det [N,H,W,1].
+/// x, y `[N,H,W,C]`, u `[N,H,W,2C]` (s, then t), γ `[1]`, log_det `[N,H,W,1]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.

@@ -13,7 +13,7 @@ const SHADER: &str = include_str!("../../shaders/depthwise.wgsl");
 /// y = f(x ∗ weight + bias), every channel by itself (`torch.nn.functional.conv2d` with
 /// `groups = C`).
 ///
-/// x [N,H,W,C], weight [kh,kw,C], bias [C], y [N,oH,oW,C]; zero padding.
+/// x `[N,H,W,C]`, weight `[kh,kw,C]`, bias `[C]`, y `[N,oH,oW,C]`; zero padding.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit, for replicate padding, or when a gradient is wanted.

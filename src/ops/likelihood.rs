@@ -12,7 +12,7 @@ const SHADER: &str = include_str!("../../shaders/likelihood.wgsl");
 
 /// map = mask · (‖z‖²/2 − log_det).
 ///
-/// z [N,H,W,C]; log_det, mask and map [N,H,W,1]; the mask has no gradient.
+/// z `[N,H,W,C]`; log_det, mask and map `[N,H,W,1]`; the mask has no gradient.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.

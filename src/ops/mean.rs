@@ -9,9 +9,9 @@ use crate::{Error, Result};
 const NAME: &str = "mean";
 const SHADER: &str = include_str!("../../shaders/mean.wgsl");
 
-/// y[n, 0, 0, c] = mean over H and W (`torch.nn.functional.adaptive_avg_pool2d(x, 1)`).
+/// `y[n, 0, 0, c]` = mean over H and W (`torch.nn.functional.adaptive_avg_pool2d(x, 1)`).
 ///
-/// x [N,H,W,C], y [N,1,1,C].
+/// x `[N,H,W,C]`, y `[N,1,1,C]`.
 ///
 /// # Errors
 /// [`Error::Shape`] for an empty picture, or when a gradient is wanted.

@@ -51,9 +51,9 @@ impl Permutation {
     }
 }
 
-/// y[…, i] = x[…, order[i]].
+/// `y[…, i] = x[…, order[i]]`.
 ///
-/// x, y [N,H,W,C].
+/// x, y `[N,H,W,C]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when the permutation is for another number of channels.

@@ -17,7 +17,7 @@ pub enum Filter {
     Bicubic,
 }
 
-/// [N,H,W,C] → [N,height,width,C] (`torch.nn.functional.interpolate(align_corners=False)`).
+/// `[N,H,W,C]` → `[N,height,width,C]` (`torch.nn.functional.interpolate(align_corners=False)`).
 ///
 /// # Errors
 /// [`Error::Shape`] for an empty picture or size, or when a gradient is wanted.

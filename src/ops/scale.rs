@@ -9,9 +9,9 @@ use crate::{Error, Result};
 const NAME: &str = "scale";
 const SHADER: &str = include_str!("../../shaders/scale.wgsl");
 
-/// y[n, h, w, c] = x[n, h, w, c] · gate[n, 0, 0, c].
+/// `y[n, h, w, c]` = `x[n, h, w, c]` · `gate[n, 0, 0, c]`.
 ///
-/// x, y [N,H,W,C], gate [N,1,1,C].
+/// x, y `[N,H,W,C]`, gate `[N,1,1,C]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit, or when a gradient is wanted.

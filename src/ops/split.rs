@@ -12,7 +12,7 @@ const SHADER: &str = include_str!("../../shaders/split.wgsl");
 
 /// The first `at` channels, and the rest (`torch.split`).
 ///
-/// x [N,H,W,C] → [N,H,W,at], [N,H,W,C−at].
+/// x `[N,H,W,C]` → `[N,H,W,at]`, `[N,H,W,C−at]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when either part would be empty.

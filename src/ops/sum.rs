@@ -9,7 +9,7 @@ use crate::tensor::{Device, Shape, Tensor};
 const NAME: &str = "sum";
 const SHADER: &str = include_str!("../../shaders/sum.wgsl");
 
-/// y [1] = weight · Σ x (`torch.sum`); a mean where the weight is one over the count.
+/// y `[1]` = weight · Σ x (`torch.sum`); a mean where the weight is one over the count.
 ///
 /// # Errors
 /// [`crate::Error::OutOfMemory`].

@@ -10,7 +10,7 @@ use crate::{Error, Result};
 const NAME: &str = "unshuffle";
 const SHADER: &str = include_str!("../../shaders/unshuffle.wgsl");
 
-/// [N,H·d,W·d,C] → [N,H,W,C·d²], channel order c·d² + dy·d + dx (`torch.nn.PixelUnshuffle`).
+/// `[N,H·d,W·d,C]` → `[N,H,W,C·d²]`, channel order c·d² + dy·d + dx (`torch.nn.PixelUnshuffle`).
 ///
 /// # Errors
 /// [`Error::Shape`] when H·d or W·d is no multiple of d, or when a gradient is wanted.

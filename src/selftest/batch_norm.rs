@@ -6,7 +6,7 @@ const EPSILON: f32 = 1e-5;
 const MOMENTUM: f32 = 0.1;
 
 pub fn cases() -> Vec<Case> {
-    [[2, 3, 2, 1], [2, 3, 5, 7], [1, 9, 11, 67]]
+    [[3, 1, 1, 1], [2, 3, 2, 1], [2, 3, 5, 7], [1, 9, 11, 67]]
         .map(|shape| {
             let c = shape[3];
             Case {

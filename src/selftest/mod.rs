@@ -51,7 +51,7 @@ impl Array {
         }
     }
 
-    /// Element (n, y, x, c) of an array [N,H,W,C].
+    /// Element (n, y, x, c) of an array `[N,H,W,C]`.
     pub fn at(&self, n: usize, y: usize, x: usize, c: usize) -> f64 {
         self.data[self.offset(n, y, x, c)]
     }

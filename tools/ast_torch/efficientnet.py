@@ -37,6 +37,8 @@ V1_STAGES = (
     (6, 320, 1, 1, 3),
 )
 V1_SCALES = {"b0": (1.0, 1.0), "b5": (1.6, 2.2)}
+# Side of the pictures that a model was designed for: `same456` pads for it.
+NATIVE = {"b0": 224, "b5": 456, "v2-b0": 224}
 # (kind, expand, channels, blocks, stride, kernel); width already rounded, squeeze-and-excite where inverted.
 V2_B0_STAGES = (
     ("plain", 1, 16, 1, 1, 3),
@@ -99,7 +101,7 @@ class EfficientNet(nn.Module):
 
     def __init__(self, model, stages=6, padding="same"):
         super().__init__()
-        self.padding = padding
+        self.padding, self.native = padding, NATIVE[model]
         stem, self.table = table(model, stages)
         self.layers = nn.ModuleDict()
         self._conv("conv_stem", 3, stem, 3)
@@ -162,8 +164,8 @@ class EfficientNet(nn.Module):
             x = self.layer(f"{name}.{project_norm}")(self.conv(x, f"{name}.{project}"))
         return x + shortcut if b.stride == 1 and b.inputs == b.outputs else x
 
-    def forward(self, x, taps=None, native=456):
-        fixed = native
+    def forward(self, x, taps=None):
+        fixed = self.native
         x = F.silu(self.layer("bn1")(self.conv(x, "conv_stem", 2, fixed)))
         fixed = math.ceil(fixed / 2)
         if taps is not None:

@@ -50,7 +50,9 @@ pub enum Mask {
 }
 
 /// Padding of the backbone's stride-2 convolutions (spec section 2); `auto` goes with the naming
-/// scheme of the weights.
+/// scheme of the weights. `same456` is that of efficientnet_pytorch 0.7, fixed for the native size
+/// of the backbone: 456 for B5, from B0 to B7 224, 240, 260, 300, 380, 456, 528, 600 (V2-B0,
+/// which that package lacks: 224).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Padding {
@@ -97,13 +99,15 @@ impl Schedule {
 }
 
 /// One score for an image (spec section 8); `auto` is `max` where a foreground mask exists and
-/// `mean` where none does.
+/// `mean` where none does. `top` is the mean of the highest 1 % of the map, as steady as a mean and
+/// as sharp as a maximum (Guo et al. 2025, Dinomaly).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageScore {
     Auto,
     Max,
     Mean,
+    Top,
 }
 
 /// Student-teacher distance, or the teacher's negative log-likelihood alone.

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 
 /// Where the parameters of one convolution come from.
 trait Source {
-    /// Weight [kh,kw,C_in,C_out] or depthwise [kh,kw,C], and bias, batch norm folded in.
+    /// Weight `[kh,kw,C_in,C_out]` or depthwise `[kh,kw,C]`, and bias, batch norm folded in.
     fn conv(
         &mut self,
         names: &ConvNames,
@@ -210,7 +210,7 @@ impl Published<'_> {
     }
 }
 
-/// PyTorch's [C_out,C_in,kh,kw] as [kh,kw,C_in,C_out].
+/// PyTorch's `[C_out,C_in,kh,kw]` as `[kh,kw,C_in,C_out]`.
 fn to_hwio(array: &Array) -> Vec<f32> {
     let [c_out, c_in, kh, kw] = [0, 1, 2, 3].map(|i| array.shape[i]);
     let mut data = Vec::with_capacity(array.data.len());

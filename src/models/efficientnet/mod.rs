@@ -36,7 +36,7 @@ struct Block {
     project: Option<Layer>,
 }
 
-/// Pictures [N,H,W,3] → features [N,H/s,W/s,C].
+/// Pictures `[N,H,W,3]` → features `[N,H/s,W/s,C]`.
 #[derive(Clone, Debug)]
 pub struct EfficientNet {
     backbone: Backbone,
@@ -152,7 +152,7 @@ impl EfficientNet {
         mut seen: impl FnMut(Option<usize>, &Tensor) -> Result<()>,
     ) -> Result<()> {
         let [_, h, w, _] = x.shape().nhwc("efficientnet")?;
-        let mut plan = PaddingPlan::new(self.padding, h, w);
+        let mut plan = PaddingPlan::new(self.padding, &self.backbone, h, w);
         let padding = plan.next(self.stem.kernel, self.stem.stride);
         let mut x = visit(
             &self.stem,

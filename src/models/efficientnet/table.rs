@@ -12,7 +12,8 @@ pub enum Padding {
     Same,
     /// k/2 on every side: torchvision.
     Symmetric,
-    /// As `Same` for a picture of 456 pixels, whatever the input: efficientnet_pytorch 0.7 with B5.
+    /// As `Same` for a picture of the backbone's native size, whatever the input: efficientnet_pytorch
+    /// 0.7. The name is that of B5, whose native size is 456; see [`Backbone::native`].
     Same456,
 }
 
@@ -67,6 +68,8 @@ pub struct Backbone {
     pub blocks: Vec<BlockSpec>,
     /// All blocks of the network; what lies behind the tap is not built.
     pub all_blocks: usize,
+    /// Side of the pictures it was designed for.
+    pub native: usize,
 }
 
 /// (expand, channels, blocks, stride, kernel) of B0.
@@ -80,16 +83,16 @@ const V1: [(usize, usize, usize, usize, usize); 7] = [
     (6, 320, 1, 1, 3),
 ];
 
-/// Width and depth multipliers of B0 to B7.
-const MULTIPLIERS: [(f64, f64); 8] = [
-    (1.0, 1.0),
-    (1.0, 1.1),
-    (1.1, 1.2),
-    (1.2, 1.4),
-    (1.4, 1.8),
-    (1.6, 2.2),
-    (1.8, 2.6),
-    (2.0, 3.1),
+/// Width and depth multipliers and native size of B0 to B7.
+const VARIANTS: [(f64, f64, usize); 8] = [
+    (1.0, 1.0, 224),
+    (1.0, 1.1, 240),
+    (1.1, 1.2, 260),
+    (1.2, 1.4, 300),
+    (1.4, 1.8, 380),
+    (1.6, 2.2, 456),
+    (1.8, 2.6, 528),
+    (2.0, 3.1, 600),
 ];
 
 /// (expand, channels, blocks, stride, kernel) of V2-B0; the first three stages are fused.
@@ -116,7 +119,7 @@ fn round_channels(channels: usize, width: f64) -> usize {
 
 /// Every name that [`Backbone::new`] knows.
 pub fn names() -> Vec<String> {
-    let v1 = (0..MULTIPLIERS.len()).map(|i| format!("efficientnet_b{i}"));
+    let v1 = (0..VARIANTS.len()).map(|i| format!("efficientnet_b{i}"));
     v1.chain(["efficientnetv2_b0".to_string()]).collect()
 }
 
@@ -138,51 +141,53 @@ impl Backbone {
         let variant = name
             .strip_prefix("efficientnet_b")
             .and_then(|n| n.parse::<usize>().ok());
-        let (stem, stages): (usize, Vec<Stage>) = match variant.and_then(|n| MULTIPLIERS.get(n)) {
-            Some(&(width, depth)) => {
-                let scale = |(expand, channels, blocks, stride, kernel): (
-                    usize,
-                    usize,
-                    usize,
-                    usize,
-                    usize,
-                )| {
-                    let blocks = (blocks as f64 * depth).ceil() as usize;
-                    stage(
-                        (
-                            expand,
-                            round_channels(channels, width),
-                            blocks,
-                            stride,
-                            kernel,
-                        ),
-                        false,
-                    )
-                };
-                (round_channels(32, width), V1.map(scale).into())
-            }
-            None if name == "efficientnetv2_b0" => (
-                32,
-                V2_B0
-                    .iter()
-                    .enumerate()
-                    .map(|(i, &s)| stage(s, i < 3))
-                    .collect(),
-            ),
-            None => {
-                let known = names();
-                let near = known.iter().max_by(|a, b| {
-                    strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
-                });
-                let near = near
-                    .map(|n| format!("; did you mean `{n}`?"))
-                    .unwrap_or_default();
-                return Err(Error::usage(format!(
-                    "no backbone `{name}`{near} Known: {}",
-                    known.join(", ")
-                )));
-            }
-        };
+        let (stem, stages, native): (usize, Vec<Stage>, usize) =
+            match variant.and_then(|n| VARIANTS.get(n)) {
+                Some(&(width, depth, native)) => {
+                    let scale = |(expand, channels, blocks, stride, kernel): (
+                        usize,
+                        usize,
+                        usize,
+                        usize,
+                        usize,
+                    )| {
+                        let blocks = (blocks as f64 * depth).ceil() as usize;
+                        stage(
+                            (
+                                expand,
+                                round_channels(channels, width),
+                                blocks,
+                                stride,
+                                kernel,
+                            ),
+                            false,
+                        )
+                    };
+                    (round_channels(32, width), V1.map(scale).into(), native)
+                }
+                None if name == "efficientnetv2_b0" => (
+                    32,
+                    V2_B0
+                        .iter()
+                        .enumerate()
+                        .map(|(i, &s)| stage(s, i < 3))
+                        .collect(),
+                    224,
+                ),
+                None => {
+                    let known = names();
+                    let near = known.iter().max_by(|a, b| {
+                        strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
+                    });
+                    let near = near
+                        .map(|n| format!("; did you mean `{n}`?"))
+                        .unwrap_or_default();
+                    return Err(Error::usage(format!(
+                        "no backbone `{name}`{near} Known: {}",
+                        known.join(", ")
+                    )));
+                }
+            };
         let mut blocks = Vec::new();
         let mut c_in = stem;
         for (stage, s) in stages.iter().enumerate() {
@@ -217,6 +222,7 @@ impl Backbone {
             stem,
             blocks,
             all_blocks,
+            native,
         })
     }
 
@@ -249,18 +255,16 @@ pub struct PaddingPlan {
 }
 
 impl PaddingPlan {
-    pub fn new(padding: Padding, height: usize, width: usize) -> Self {
-        match padding {
-            Padding::Same456 => Self {
-                padding,
-                height: 456,
-                width: 456,
-            },
-            _ => Self {
-                padding,
-                height,
-                width,
-            },
+    /// For pictures of this size.
+    pub fn new(padding: Padding, backbone: &Backbone, height: usize, width: usize) -> Self {
+        let (height, width) = match padding {
+            Padding::Same456 => (backbone.native, backbone.native),
+            Padding::Same | Padding::Symmetric => (height, width),
+        };
+        Self {
+            padding,
+            height,
+            width,
         }
     }
 
@@ -316,24 +320,49 @@ mod tests {
         assert_eq!((v2.channels(), v2.stride()), (192, 32));
     }
 
+    /// (before, after) of the stem and of the blocks with stride 2, for a picture of 768 pixels.
+    fn stride_2_paddings(variant: usize, padding: Padding) -> Vec<(usize, usize)> {
+        let backbone = Backbone::new(&format!("efficientnet_b{variant}"), None).unwrap();
+        let mut plan = PaddingPlan::new(padding, &backbone, 768, 768);
+        let mut found = vec![plan.next(3, 2)];
+        for block in &backbone.blocks {
+            let next = plan.next(block.kernel, block.stride);
+            if block.stride == 2 {
+                found.push(next);
+            }
+        }
+        found.iter().map(|p| (p.top, p.bottom)).collect()
+    }
+
     #[test]
     fn stride_2_paddings_are_as_in_the_spec() {
-        let b5 = Backbone::new("efficientnet_b5", None).unwrap();
         for (padding, expected) in [
             (Padding::Same, [(0, 1), (0, 1), (1, 2), (0, 1), (1, 2)]),
             (Padding::Same456, [(0, 1), (0, 1), (1, 2), (1, 1), (2, 2)]),
             (Padding::Symmetric, [(1, 1), (1, 1), (2, 2), (1, 1), (2, 2)]),
         ] {
-            let mut plan = PaddingPlan::new(padding, 768, 768);
-            let mut found = vec![plan.next(3, 2)];
-            for block in &b5.blocks {
-                let next = plan.next(block.kernel, block.stride);
-                if block.stride == 2 {
-                    found.push(next);
-                }
-            }
-            let found: Vec<_> = found.iter().map(|p| (p.top, p.bottom)).collect();
-            assert_eq!(found, expected, "{padding:?}");
+            assert_eq!(stride_2_paddings(5, padding), expected, "{padding:?}");
+        }
+    }
+
+    /// `static_padding` of the layers of efficientnet_pytorch 0.7.1.
+    #[test]
+    fn same456_goes_with_the_variant() {
+        for (variant, expected) in [
+            [(0, 1), (0, 1), (1, 2), (0, 1), (1, 2)],
+            [(0, 1), (0, 1), (1, 2), (0, 1), (2, 2)],
+            [(0, 1), (0, 1), (2, 2), (1, 1), (2, 2)],
+            [(0, 1), (0, 1), (2, 2), (0, 1), (2, 2)],
+            [(0, 1), (0, 1), (2, 2), (0, 1), (1, 2)],
+            [(0, 1), (0, 1), (1, 2), (1, 1), (2, 2)],
+            [(0, 1), (0, 1), (1, 2), (0, 1), (2, 2)],
+            [(0, 1), (0, 1), (1, 2), (1, 1), (1, 2)],
+        ]
+        .iter()
+        .enumerate()
+        {
+            let found = stride_2_paddings(variant, Padding::Same456);
+            assert_eq!(found, expected, "B{variant}");
         }
     }
 
