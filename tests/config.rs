@@ -35,6 +35,9 @@ fn presets_are_those_of_the_specification() {
         assert_eq!(config.student.slope, 0.2);
         assert_eq!(config.train.learning_rate, 2e-4);
         assert_eq!(config.train.weight_decay, 1e-5);
+        // Not in the paper, so not in its presets.
+        assert!(!config.input.standardise && config.train.hold_out == 0.0);
+        assert_eq!(config.train.schedule, Schedule::Constant);
         assert_eq!((config.input.image_size, config.depth.size), (768, 192));
     }
     for name in Config::PRESETS {
@@ -152,6 +155,8 @@ fn wrong_values_are_refused_with_what_was_expected() {
         ("train.drop_last=maybe", "expected true or false"),
         ("teacher.kernels=a,b", "expected a list of whole numbers"),
         ("depth.background=flat", "expected \"plane\" or \"none\""),
+        ("train.schedule=warm", "expected \"constant\" or \"cosine\""),
+        ("input.standardise=1", "expected true or false"),
         ("input.modality=xray", "\"rgb\", \"depth\", \"rgb+depth\""),
         ("backbone.tap=last", "expected \"auto\" or a block index"),
         ("backbone.name=3", "expected a text"),
@@ -181,6 +186,8 @@ fn combinations_that_cannot_work_are_refused() {
         (vec!["train.learning_rate=nan"], "train.learning_rate"),
         (vec!["train.weight_decay=-1"], "train.weight_decay"),
         (vec!["train.batch=0"], "train.batch"),
+        (vec!["train.hold_out=0.6"], "train.hold_out"),
+        (vec!["train.hold_out=nan"], "train.hold_out"),
         (vec!["train.student_epochs=0"], "train.student_epochs"),
         (vec!["student.slope=2"], "student.slope"),
         (vec!["positional.channels=30"], "positional.channels"),
@@ -281,4 +288,14 @@ fn without_a_background_the_whole_map_is_the_part() {
     config.set(setting.unwrap()).unwrap();
     let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
     extractor.features(None, Some(&path), None).unwrap();
+}
+
+#[test]
+fn the_cosine_falls_from_one_to_nothing() {
+    let cosine = [0.0, 0.25, 0.5, 0.75, 1.0].map(|done| Schedule::Cosine.factor(done));
+    let expected = [1.0, 0.853_553_4, 0.5, 0.146_446_6, 0.0];
+    for (found, expected) in cosine.iter().zip(expected) {
+        assert!((found - expected).abs() < 1e-7, "{cosine:?}");
+    }
+    assert_eq!(Schedule::Constant.factor(0.7), 1.0);
 }

@@ -2,10 +2,11 @@
 
     python tools/peer_train.py ../shared/data/mvtec_ad/screw --weights WEIGHTS.safetensors --seeds 0 1 2
 
-The defaults are small; the presets of the paper are options away (--hidden 1024 --width 1024 ...).
+The defaults are those of the preset `tiny`; the presets of the paper are options away (--hidden 1024 --width 1024 ...).
 """
 
 import argparse
+import math
 import pathlib
 import statistics
 import tempfile
@@ -30,7 +31,11 @@ def optimise(model, loss_of, count, epochs, options, generator, label):
     model.train()
     for epoch in range(epochs):
         losses = []
-        for index in batches(count, options.batch, generator):
+        parts = batches(count, options.batch, generator)
+        for step, index in enumerate(parts):
+            if options.schedule == "cosine":
+                done = (epoch + step / len(parts)) / epochs
+                optimiser.param_groups[0]["lr"] = options.lr * (0.5 + 0.5 * math.cos(math.pi * done))
             optimiser.zero_grad()
             loss = loss_of(index)
             loss.backward()
@@ -39,6 +44,16 @@ def optimise(model, loss_of, count, epochs, options, generator, label):
         if epoch % 10 == 0 or epoch + 1 == epochs:
             print(f"  {label} epoch {epoch + 1}/{epochs}: loss {statistics.mean(losses):.4f}", flush=True)
     model.eval()
+
+
+def standardise(train, test):
+    """Channels of mean 0 and variance 1 over the training set's foreground."""
+    (x, mask), (test_x, test_mask) = train, test
+    mean = (x * mask).sum((0, 2, 3)) / mask.sum()
+    mean = mean[None, :, None, None]
+    std = (((x - mean) ** 2 * mask).sum((0, 2, 3)) / mask.sum()).sqrt()[None, :, None, None]
+    std = torch.where(std > 1e-5 * mean.abs(), std, 1.0)
+    return ((x - mean) / std, mask), ((test_x - mean) / std, test_mask)
 
 
 @torch.no_grad()
@@ -92,18 +107,21 @@ def arguments():
     parser.add_argument("--depth-scale", type=float, default=1e-5, help="metres per unit of the depth map")
     parser.add_argument("--foreground", choices=("plane", "all"), default="plane")
     parser.add_argument("--hidden", type=int, default=64, help="teacher's hidden width")
-    parser.add_argument("--kernels", type=int, nargs="+", default=[3, 3, 3, 5])
+    parser.add_argument("--kernels", type=int, nargs="+", default=[3, 3, 3, 3])
     parser.add_argument("--alpha", type=float, default=1.9)
     parser.add_argument("--width", type=int, default=128, help="student's width")
-    parser.add_argument("--blocks", type=int, default=4, help="student's residual blocks")
+    parser.add_argument("--blocks", type=int, default=2, help="student's residual blocks")
     parser.add_argument("--slope", type=float, default=0.2)
-    parser.add_argument("--teacher-epochs", type=int, default=8)
-    parser.add_argument("--student-epochs", type=int, default=8)
+    parser.add_argument("--teacher-epochs", type=int, default=12)
+    parser.add_argument("--student-epochs", type=int, default=16)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--lr", type=float, default=2e-4)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--schedule", choices=("constant", "cosine"), default="cosine")
+    parser.add_argument("--standardise", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--hold-out", type=int, default=10, help="every n-th good part is kept back; 0: none")
     parser.add_argument("--decay", type=float, default=1e-5)
     parser.add_argument("--loss-mean", choices=("foreground", "all"), default="foreground")
-    parser.add_argument("--score", choices=("max", "mean"), default="max")
+    parser.add_argument("--score", choices=("max", "top", "mean"), default="top")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--cache", type=pathlib.Path, default=pathlib.Path(tempfile.gettempdir()) / "ast-torch-features"
@@ -118,6 +136,9 @@ def main():
     options = arguments()
     torch.set_num_threads(2)
     items = datasets.scan(options.folder)
+    if options.hold_out:
+        kept = [item for i, item in enumerate(items[0]) if i % options.hold_out != options.hold_out - 1]
+        items = [kept, items[1]]
     train, test = (
         datasets.inputs(
             part,
@@ -130,6 +151,8 @@ def main():
         )
         for part in items
     )
+    if options.standardise:
+        train, test = standardise(train, test)
     results = []
     for seed in options.seeds:
         started = time.monotonic()

@@ -2,8 +2,9 @@
 
 use super::args::Calibrate;
 use super::{device, job, output};
+use crate::Result;
+use crate::data::Layout;
 use crate::detector::Detector;
-use crate::{Error, Result};
 
 pub fn run(args: &Calibrate) -> Result<u8> {
     let device = device::open(&args.device.name, false)?;
@@ -15,15 +16,17 @@ pub fn run(args: &Calibrate) -> Result<u8> {
         let file = job::model_file(&args.model, &dataset.name)?;
         let mut detector = Detector::load(&file, &device)?;
         super::check_weights(&detector, args.weights.as_deref())?;
-        let held_out = if dataset.validation.is_empty() {
-            &dataset.train
-        } else {
-            &dataset.validation
+        // A plain folder of pictures is given for this purpose: all of them count.
+        let share = match dataset.layout {
+            Layout::Plain => 0.0,
+            _ => detector.config.train.hold_out,
         };
-        if held_out.is_empty() {
-            return Err(Error::file(&dataset.root, "no good parts to calibrate on"));
-        }
-        let good = job::features(&detector.extractor, held_out, None, "features")?;
+        let (trained_on, held_out) = dataset.split(share);
+        let good = match held_out.is_empty() {
+            true => trained_on,
+            false => held_out,
+        };
+        let good = job::features(&detector.extractor, &good, None, "features")?;
         let threshold = detector.calibrate(&good, args.quantile)?;
         detector.save(&file)?;
         super::print(&format!(

@@ -8,7 +8,7 @@ use crate::detector::config::Config;
 use crate::evaluate::Summary;
 use crate::{Error, Result};
 
-const TRAIN: usize = 48;
+const TRAIN: usize = 80;
 const TEST_GOOD: usize = 16;
 const PER_DEFECT: usize = 6;
 

@@ -62,8 +62,8 @@ pub fn save(detector: &mut Detector, folder: &Path) -> Result<()> {
     saved
 }
 
-/// Trains on a category and sets the threshold from its validation parts, or, where there are
-/// none, from the training parts.
+/// Trains on a category and sets the threshold from the good parts that were kept back, or, where
+/// there are none, from the training parts.
 pub fn fit(
     config: &Config,
     device: &Device,
@@ -78,11 +78,8 @@ pub fn fit(
             train.display()
         );
     }
-    let pictures: Vec<&Path> = dataset
-        .train
-        .iter()
-        .filter_map(|s| s.rgb.as_deref())
-        .collect();
+    let (good, held_out) = dataset.split(config.train.hold_out);
+    let pictures: Vec<&Path> = good.iter().filter_map(|s| s.rgb.as_deref()).collect();
     let extractor = Extractor::new(config, device, weights, &pictures)?;
     if extractor.is_seeded() {
         eprintln!(
@@ -91,9 +88,9 @@ pub fn fit(
             extractor.origin()
         );
     }
-    let parts = job::features(&extractor, &dataset.train, cache, "features")?;
+    let parts = job::features(&extractor, &good, cache, "features")?;
     // Before the training: a damaged file must not cost what was learned.
-    let held_out = job::features(&extractor, &dataset.validation, cache, "held out")?;
+    let held_out = job::features(&extractor, &held_out, cache, "held out")?;
     let epochs = config.train.teacher_epochs + config.train.student_epochs;
     let bar = job::bar("train", epochs);
     let mut tell = |progress: Progress| {

@@ -80,6 +80,20 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// The good parts to train on, and those kept back for the threshold: the validation parts, or,
+    /// where there are none, about `share` of the training parts, evenly spread.
+    pub fn split(&self, share: f64) -> (Vec<Sample>, Vec<Sample>) {
+        let every = (1.0 / share).round(); // infinite for 0: none is kept back
+        if !self.validation.is_empty() || every > self.train.len() as f64 {
+            return (self.train.clone(), self.validation.clone());
+        }
+        let every = every as usize;
+        let parts = self.train.iter().cloned().enumerate();
+        let (kept, train): (Vec<_>, Vec<_>) = parts.partition(|(i, _)| i % every == every - 1);
+        let samples = |list: Vec<(usize, Sample)>| list.into_iter().map(|(_, s)| s).collect();
+        (samples(train), samples(kept))
+    }
+
     /// Opens the folder of one category.
     ///
     /// Errors, each naming the folder or file: no known layout, no good parts, an empty folder, a

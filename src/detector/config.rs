@@ -118,6 +118,9 @@ pub struct Train {
     pub loss_mean: LossMean,
     /// Drop an epoch's last incomplete batch, unless nothing would remain.
     pub drop_last: bool,
+    /// The share of the good parts that is kept back for the threshold where a data set has no
+    /// validation parts. 0 sets the threshold from the training parts, which score too low.
+    pub hold_out: f64,
     pub seed: u64,
 }
 
@@ -197,6 +200,7 @@ impl Config {
                 weight_decay: 1e-5,
                 loss_mean: LossMean::Foreground,
                 drop_last: true,
+                hold_out: 0.0,
                 seed: 0,
             },
             score: Score {
@@ -229,10 +233,11 @@ impl Config {
         config.teacher.kernels = vec![3, 3, 3, 3];
         config.student.width = 128;
         config.student.blocks = 2;
-        config.train.teacher_epochs = 10;
-        config.train.student_epochs = 10;
+        config.train.teacher_epochs = 12;
+        config.train.student_epochs = 16;
         config.train.learning_rate = 1e-3;
         config.train.schedule = Schedule::Cosine;
+        config.train.hold_out = 0.1;
         config.score.image = ImageScore::Top;
         config
     }
@@ -290,6 +295,9 @@ impl Config {
         let decay = self.train.weight_decay;
         let holds = decay.is_finite() && decay >= 0.0;
         check(holds, "train.weight_decay", decay, "0 or above")?;
+        let share = self.train.hold_out;
+        let holds = (0.0..=0.5).contains(&share);
+        check(holds, "train.hold_out", share, "a number from 0 to 0.5")?;
         let slope = self.student.slope;
         let holds = (0.0..=1.0).contains(&slope);
         check(holds, "student.slope", slope, "a number from 0 to 1")?;

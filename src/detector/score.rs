@@ -13,7 +13,7 @@ use crate::tensor::Tensor;
 const UPSAMPLE: usize = 8;
 
 /// The share of the map that [`ImageScore::Top`] looks at.
-const TOP: f64 = 0.01;
+const TOP: f64 = 0.05;
 
 /// The verdict's ground: one number per pixel and one for the part.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ fn top(map: &[f32]) -> f32 {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn top_is_the_mean_of_the_highest_hundredth() {
+    fn top_is_the_mean_of_the_highest_twentieth() {
         let map: Vec<f32> = (0..400).map(|i| ((i * 37) % 400) as f32).collect();
         assert_eq!(super::top(&map), (399.0 + 398.0 + 397.0 + 396.0) / 4.0);
         assert_eq!(super::top(&[1.0, 3.0, 2.0]), 3.0);

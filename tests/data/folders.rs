@@ -72,6 +72,24 @@ fn the_mvtec_ad_layout() {
 }
 
 #[test]
+fn good_parts_are_kept_back_for_the_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<String> = (0..25).map(|i| format!("train/good/{i:02}.png")).collect();
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    parts(folder.path(), &files);
+    let set = Dataset::open(folder.path()).unwrap();
+    let (train, kept) = set.split(0.1);
+    let names: Vec<&str> = kept.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["train/good/09", "train/good/19"]);
+    assert_eq!(train.len(), 23);
+    assert!(train.iter().all(|s| !names.contains(&s.name.as_str())));
+    // None where none is asked for, or where there are too few to spare one.
+    for share in [0.0, 0.01] {
+        assert_eq!(set.split(share), (set.train.clone(), Vec::new()));
+    }
+}
+
+#[test]
 fn the_mvtec_3d_and_rgbd_layouts() {
     for (geometry, layout) in [("xyz", Layout::Mvtec3d), ("depth", Layout::RgbDepth)] {
         let folder = tempfile::tempdir().unwrap();

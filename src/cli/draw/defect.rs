@@ -96,7 +96,7 @@ impl Defect {
             DefectKind::Bump => Self::Swelling {
                 at,
                 radius,
-                height: random.within(2.0, 3.5),
+                height: random.within(3.0, 5.0),
             },
             DefectKind::Crack => {
                 let points = [39.0, 35.5, 32.0, 28.0, 24.0];
