@@ -30,13 +30,15 @@ def measure(program, data, weights, cache, folder, modality, settings, seed):
     if result.exists():
         return json.loads(result.read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    common = ["--weights", weights, "--cache", cache]
-    train = [program, "train", data, *common, "--modality", modality, "--seed", str(seed), "--out", folder]
+    cached = ["--cache", cache]  # the first seed extracts, the others read
+    train = [program, "train", data, *cached, "--modality", modality, "--seed", str(seed), "--out", folder]
+    if "rgb" in modality:
+        train += ["--weights", weights]
     for setting in settings:
         train += ["--set", setting]
     started = time.monotonic()
     subprocess.run(train, check=True, stdout=subprocess.DEVNULL)
-    evaluate = [program, "evaluate", folder, data, *common, "--json"]
+    evaluate = [program, "evaluate", folder, data, *cached, "--json"]
     metrics = json.loads(subprocess.run(evaluate, check=True, stdout=subprocess.PIPE).stdout)["mean"]
     metrics["seconds"] = time.monotonic() - started
     result.write_text(json.dumps(metrics))

@@ -29,6 +29,9 @@ pub enum Command {
     /// Set the threshold from good parts alone
     #[command(after_help = "Example: astray calibrate model parts/screw --quantile 0.99")]
     Calibrate(Calibrate),
+    /// Print a configuration as TOML: every key that `--set` and `--config` take, and its value
+    #[command(after_help = "Example: astray config --preset mvtec3d")]
+    Config(ConfigArgs),
     /// List the devices that can compute, and which would be chosen
     #[command(after_help = "Example: astray devices")]
     Devices(Devices),
@@ -50,8 +53,9 @@ pub struct Demo {
     /// Backbone weights (.safetensors or .pth); without them the backbone is random
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
-    #[command(flatten)]
-    pub config: ConfigArgs,
+    /// Override one value of the demo's configuration; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -60,7 +64,7 @@ pub struct Train {
     pub data: PathBuf,
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// What the sensor gives; the same as `--set input.modality=...`
+    /// What the sensor gives; the same as `--set input.modality=...` [default: the preset's]
     #[arg(long, value_enum)]
     pub modality: Option<ModalityArg>,
     /// Random seed; the same as `--set train.seed=N`
@@ -110,7 +114,7 @@ pub struct Predict {
     /// Images and folders of images; `-` reads a list from standard input, one path a line
     #[arg(required_unless_present = "depth")]
     pub paths: Vec<PathBuf>,
-    /// Depth map of each image, in the same order
+    /// Depth map of each image, in the same order; after the images
     #[arg(long, value_name = "PATH", num_args = 1..)]
     pub depth: Vec<PathBuf>,
     /// Write a heat map (PNG) and the raw scores (TIFF) for each image into this folder
@@ -133,7 +137,8 @@ pub struct Predict {
 pub struct Calibrate {
     /// A model file, or the folder that `train` wrote
     pub model: PathBuf,
-    /// Folder with good parts that the model was not trained on
+    /// Good parts that the model was not trained on: a folder of pictures, or a data set, of which
+    /// the validation parts or those that training kept back are used
     pub data: PathBuf,
     /// The share of good parts that must pass, above 0 and at most 1
     #[arg(long, value_name = "Q", default_value_t = 0.99, value_parser = quantile)]
@@ -172,13 +177,13 @@ pub struct Selftest {
 /// Where the configuration comes from: preset, then file, then settings.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
-    /// tiny, mvtec3d or mvtec2d
+    /// tiny (for two CPU cores), mvtec3d or mvtec2d (the paper's) [default: tiny]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Configuration file (TOML); overrides the preset
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Override one value, such as teacher.hidden=64; may be repeated
+    /// Override one value, such as teacher.hidden=64; may be repeated. `astray config` lists them
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
 }

@@ -2,19 +2,29 @@
 
 use super::args::Calibrate;
 use super::{device, job, output};
-use crate::Result;
 use crate::data::Layout;
 use crate::detector::Detector;
+use crate::{Error, Result};
 
 pub fn run(args: &Calibrate) -> Result<u8> {
     let device = device::open(&args.device.name, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
-    for dataset in &datasets {
-        output::check_file("calibrate", &job::model_file(&args.model, &dataset.name)?)?;
-    }
+    let mut files = Vec::new();
     for dataset in &datasets {
         let file = job::model_file(&args.model, &dataset.name)?;
+        output::check_file("calibrate", &file)?;
+        if files.contains(&file) {
+            return Err(Error::usage(format!(
+                "{} is one model, but {} has several categories: name one with --category",
+                file.display(),
+                args.data.display()
+            )));
+        }
+        files.push(file);
+    }
+    for (dataset, file) in datasets.iter().zip(files) {
         let mut detector = Detector::load(&file, &device)?;
+        job::check_modality(dataset, detector.config.input.modality)?;
         super::check_weights(&detector, args.weights.as_deref())?;
         // A plain folder of pictures is given for this purpose: all of them count.
         let share = match dataset.layout {

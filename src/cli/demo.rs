@@ -6,7 +6,11 @@ use crate::data::Dataset;
 use crate::detector::Extractor;
 use crate::detector::config::Config;
 use crate::evaluate::Summary;
+use crate::evaluate::overlay::write_atomic;
 use crate::{Error, Result};
+
+/// Marks a folder that may be replaced: nobody else's parts are.
+const DRAWN: &str = ".drawn";
 
 const TRAIN: usize = 80;
 const TEST_GOOD: usize = 16;
@@ -14,7 +18,7 @@ const PER_DEFECT: usize = 6;
 
 /// What the demo changes in the tiny preset: RGB + depth at 256², B0 tapped early, where a random
 /// network still passes on what it sees.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 8] = [
     "input.modality=rgb+depth",
     "input.image_size=256",
     "depth.size=256",
@@ -22,7 +26,6 @@ const SETTINGS: [&str; 9] = [
     "backbone.tap=4",
     "train.teacher_epochs=28",
     "train.student_epochs=28",
-    "train.learning_rate=0.001",
     "student.width=96",
 ];
 
@@ -30,12 +33,8 @@ pub fn run(args: &Demo) -> Result<u8> {
     let started = std::time::Instant::now();
     let mut settings: Vec<String> = SETTINGS.map(String::from).into();
     settings.push(format!("train.seed={}", args.seed));
-    settings.extend(args.config.settings.iter().cloned());
-    let config = Config::load(
-        args.config.preset.as_deref(),
-        args.config.config.as_deref(),
-        &settings,
-    )?;
+    settings.extend(args.settings.iter().cloned());
+    let config = Config::load(None, None, &settings)?;
     let device = device::open(&args.device.name, false)?;
     for name in [job::MODEL, "report.html", "metrics.json"] {
         output::check_file("--out", &args.out.join(name))?;
@@ -46,13 +45,18 @@ pub fn run(args: &Demo) -> Result<u8> {
     }
 
     let parts = args.out.join("parts");
-    if parts.join("train").exists() {
+    let mark = parts.join(DRAWN);
+    if mark.exists() {
         std::fs::remove_dir_all(&parts).map_err(|e| Error::file(&parts, e))?;
     }
     let bar = job::bar("draw", draw::sample_count(TRAIN, TEST_GOOD, PER_DEFECT));
     draw::draw_dataset(&parts, args.seed, TRAIN, TEST_GOOD, PER_DEFECT, || {
         bar.inc(1)
     })?;
+    write_atomic(
+        &mark,
+        b"Drawn by `astray demo`, which replaces this folder.\n",
+    )?;
     bar.finish();
 
     let dataset = Dataset::open(&parts)?;

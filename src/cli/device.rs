@@ -5,19 +5,11 @@ use crate::gpu::{self, AdapterReport};
 use crate::tensor::Device;
 use crate::{Error, Result};
 
-/// The device that `--device name` asks for, opened.
+/// The device that `--device` asks for, opened. `poison` fills every new GPU buffer with NaN.
 ///
 /// # Errors
 /// [`Error::Usage`] listing the devices when there is none such, [`Error::Device`] when the driver
 /// refuses.
-pub fn choose(name: &str) -> Result<Device> {
-    open(&name.parse().map_err(Error::usage)?, false)
-}
-
-/// As [`choose`], for a parsed option. `poison` fills every new GPU buffer with NaN.
-///
-/// # Errors
-/// As [`choose`].
 pub fn open(choice: &DeviceChoice, poison: bool) -> Result<Device> {
     if *choice == DeviceChoice::Cpu {
         return Ok(Device::Cpu); // drivers are slow to ask, and may be broken

@@ -28,6 +28,7 @@ pub fn run(args: &Evaluate) -> Result<u8> {
     let mut to_show = Vec::new();
     for dataset in datasets {
         let detector = Detector::load(&job::model_file(&args.model, &dataset.name)?, &device)?;
+        job::check_modality(&dataset, detector.config.input.modality)?;
         super::check_weights(&detector, args.weights.as_deref())?;
         let (metrics, scored) = job::evaluate(&detector, &dataset, cache.as_ref())?;
         notes.extend(note(&detector));

@@ -1,6 +1,7 @@
 //! What the commands of the detector share: progress bars, features of many parts, evaluation.
 
 use crate::data::{Cache, Dataset, DepthMap, Mask, Sample, categories};
+use crate::detector::config::Modality;
 use crate::detector::{Detector, Extractor, Features, Scored};
 use crate::evaluate::overlay::resize_map;
 use crate::evaluate::{Metrics, PixelScores, auroc, best_f1};
@@ -50,6 +51,27 @@ pub fn datasets(data: &Path, names: &[String]) -> Result<Vec<Dataset>> {
         .collect())
 }
 
+/// Refuses a data set whose parts lack what the model looks at.
+///
+/// # Errors
+/// The first part without a picture or depth map, and what to do.
+pub fn check_modality(dataset: &Dataset, modality: Modality) -> Result<()> {
+    let all = dataset.train.iter().chain(&dataset.validation);
+    for part in all.chain(&dataset.test) {
+        let (lacks, has) = match (&part.rgb, &part.depth) {
+            (None, _) if modality.has_rgb() => ("picture", "depth"),
+            (_, None) if modality.has_depth() => ("depth map", "rgb"),
+            _ => continue,
+        };
+        let message = format!(
+            "{} has no {lacks}; train with `--modality {has}`, or add what is missing",
+            part.name
+        );
+        return Err(Error::file(&dataset.root, message));
+    }
+    Ok(())
+}
+
 /// The features of many parts, with a bar.
 ///
 /// # Errors
@@ -60,6 +82,9 @@ pub fn features(
     cache: Option<&Cache>,
     what: &str,
 ) -> Result<Vec<Features>> {
+    if samples.is_empty() {
+        return Ok(Vec::new());
+    }
     let bar = bar(what, samples.len());
     let one = |sample: &Sample| {
         let features = extractor.features(sample.rgb.as_deref(), sample.depth.as_deref(), cache);
@@ -138,8 +163,10 @@ pub fn evaluate(
             detector
                 .extractor
                 .features(sample.rgb.as_deref(), sample.depth.as_deref(), cache)?;
-        let result = detector.score(&features)?;
+        let result = detector.score(&features);
+        let result = result.map_err(|e| Error::failed(format!("{}: {e}", sample.name)))?;
         let (height, width) = size_of(sample)?;
+        let result = result.of_picture(detector.config.input.resize, (height, width));
         match sample.load_mask(width, height)? {
             Some(mask) => {
                 let shrink = (width.max(height) as f64 / EVALUATED_SIDE as f64).max(1.0);
@@ -152,7 +179,7 @@ pub fn evaluate(
                 } else {
                     mask.resize_nearest(w, h)
                 };
-                let map = resize_map(&result.map, (result.side, result.side), (h, w))?;
+                let map = resize_map(&result.map, (result.height, result.width), (h, w))?;
                 pixels.add(&sample.name, w, &map, &mask.pixels)?;
             }
             None => has_masks = false,

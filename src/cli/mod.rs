@@ -2,6 +2,7 @@
 
 pub mod args;
 mod calibrate;
+mod config;
 mod demo;
 pub mod device;
 mod devices;
@@ -33,6 +34,7 @@ pub fn run() -> Result<u8> {
     let command = Cli::parse().command;
     log_to_stderr();
     match command {
+        Command::Config(args) => config::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Demo(args) => demo::run(&args),

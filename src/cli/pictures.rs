@@ -101,11 +101,11 @@ fn of_sample(
     let (ground, height, width) = background(rgb, depth, unit_mm)?;
     let size = (height, width);
     let overlay = overlay(level, &result.map);
-    let heat = overlay.draw(&ground, size, &result.map, (result.side, result.side))?;
+    let heat = overlay.draw(&ground, size, &result.map, (result.height, result.width))?;
     write_map(
         &images.join(format!("{stem}_map.tiff")),
         &result.map,
-        (result.side, result.side),
+        (result.height, result.width),
     )?;
     let input = match rgb {
         Some(_) => write("input", &ground, size)?,

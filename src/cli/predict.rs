@@ -65,25 +65,29 @@ pub fn run(args: &Predict) -> Result<u8> {
     for (i, path) in parts.iter().enumerate() {
         let rgb = modality.has_rgb().then(|| rgb[i].as_path());
         let depth = modality.has_depth().then(|| depth[i].as_path());
-        let result = detector.score(&detector.extractor.features(rgb, depth, None)?)?;
+        let features = detector.extractor.features(rgb, depth, None)?;
+        let mut result = detector
+            .score(&features)
+            .map_err(|e| Error::file(path, e))?;
         let (mut overlay, mut map) = (None, None);
         if let Some(folder) = &args.out {
             std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
             let stem = free_stem(path, &mut taken);
             let (picture, height, width) =
                 pictures::background(rgb, depth, detector.config.depth.unit_mm)?;
+            result = result.of_picture(detector.config.input.resize, (height, width));
             let heat = pictures::overlay(detector.map_threshold, &result.map);
             let pixels = heat.draw(
                 &picture,
                 (height, width),
                 &result.map,
-                (result.side, result.side),
+                (result.height, result.width),
             )?;
             let file = folder.join(format!("{stem}_heat.png"));
             write_png(&file, &pixels, (height, width))?;
             overlay = Some(file);
             let file = folder.join(format!("{stem}_map.tiff"));
-            write_map(&file, &result.map, (result.side, result.side))?;
+            write_map(&file, &result.map, (result.height, result.width))?;
             map = Some(file);
         }
         let defective = threshold.map(|t| result.score > t);

@@ -25,6 +25,7 @@ pub fn run(args: &Train) -> Result<u8> {
         _ => args.out.join(&dataset.name),
     };
     for dataset in &datasets {
+        job::check_modality(dataset, config.input.modality)?;
         output::check_file("--out", &folder(dataset).join(job::MODEL))?;
     }
     let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
@@ -38,15 +39,20 @@ pub fn run(args: &Train) -> Result<u8> {
         )?;
         let folder = folder(dataset);
         save(&mut detector, &folder)?;
-        let threshold = detector
-            .threshold
-            .map_or("none".into(), |t| format!("{t:.4}"));
+        let threshold = detector.threshold.unwrap_or(f32::NAN); // `fit` has set it
         super::print(&format!(
-            "{}: model {}, threshold {threshold}, backbone {}",
+            "{}: model {}, threshold {threshold:.4}, backbone {}",
             dataset.name,
             folder.join(job::MODEL).display(),
             detector.extractor.origin()
         ))?;
+        if dataset.split(config.train.hold_out).1.is_empty() {
+            super::print(
+                "note: the threshold comes from the parts that were trained on, which score lower than \
+                 new ones: set it with `astray calibrate` and other good parts, or keep some back with \
+                 --set train.hold_out=0.1",
+            )?;
+        }
     }
     Ok(0)
 }

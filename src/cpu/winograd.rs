@@ -416,7 +416,6 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
 mod tests {
     use super::*;
     use crate::cpu::conv2d;
-    use crate::nn::random::Random;
 
     fn distance(found: &[f32], expected: &[f32]) -> f64 {
         assert_eq!(found.len(), expected.len());
@@ -453,9 +452,17 @@ mod tests {
                 residual: 1,
             };
             assert!(suits(&params));
-            let mut random = Random::new(u64::from(c_in));
-            let mut draw =
-                |count: u32| -> Vec<f32> { (0..count).map(|_| random.normal() as f32).collect() };
+            let mut state = u64::from(c_in);
+            // A linear congruential generator: uniform in ±1.
+            let mut draw = |count: u32| -> Vec<f32> {
+                let mut next = || {
+                    state = state
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1);
+                    (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+                };
+                (0..count).map(|_| next()).collect()
+            };
             let (x, weight) = (draw(n * h * w * c_in), draw(9 * c_in * c_out));
             let (bias, grad) = (draw(c_out), draw(n * h * w * c_out));
             let residual = Some(&grad[..]);

@@ -12,6 +12,9 @@ use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 use std::path::Path;
 
+/// Counts up when the same picture gives other features: old cache entries are then not found.
+const FEATURES: u32 = 2;
+
 /// Pictures that a seeded backbone is calibrated on.
 const CALIBRATION_PICTURES: usize = 8;
 
@@ -40,7 +43,7 @@ fn padding(choice: config::Padding) -> Option<Padding> {
     }
 }
 
-fn resize(choice: config::Resize) -> Resize {
+pub(super) fn resize(choice: config::Resize) -> Resize {
     match choice {
         config::Resize::Stretch => Resize::Stretch,
         config::Resize::Letterbox => Resize::Letterbox,
@@ -202,9 +205,9 @@ impl Extractor {
     ) -> Result<Features> {
         let side = self.side();
         let needs = |what: &str| {
-            Error::usage(format!(
-                "the model needs {what} of every part, and one has none"
-            ))
+            let part = rgb.or(depth).unwrap_or(Path::new("a part"));
+            let message = format!("the model needs {what} of every part, and this one has none");
+            Error::file(part, message)
         };
         let picture = match &self.net {
             Some(net) => {
@@ -258,7 +261,7 @@ impl Extractor {
             Some(cache) => {
                 let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
                 let how = format!(
-                    "{} tap {} {:?} {size} {:?}",
+                    "{FEATURES} {} tap {} {:?} {size} {:?}",
                     net.backbone().name,
                     net.backbone().blocks.len() - 1,
                     net.padding(),

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Counts up when older programs could not read the file any more.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// One map pixel in a thousand of a good part may glow.
 const MAP_QUANTILE: f64 = 0.999;
@@ -161,7 +161,17 @@ impl Detector {
             );
             return Err(Error::file(path, message));
         }
-        let config = Config::from_toml(entry("config")?, Path::new("its configuration"))
+        if format < FORMAT {
+            let message = format!("made by an older astray in format {format}: train it again");
+            return Err(Error::file(path, message));
+        }
+        // Complete, or refused: what a preset says today is not what the model was trained with.
+        let config: Config = toml::from_str(entry("config")?).map_err(|e| {
+            let message = format!("the model is damaged: its configuration: {}", e.message());
+            Error::file(path, message)
+        })?;
+        config
+            .validate()
             .map_err(|e| Error::file(path, format!("the model is damaged: {e}")))?;
         let origin = entry("backbone")?.clone();
         let mut extractor = Extractor {
@@ -201,8 +211,11 @@ impl Detector {
                 Error::file(path, message)
             };
             let text = weights.metadata.get(key);
-            text.map(|text| text.parse().map_err(|_| damaged(text)))
-                .transpose()
+            let parse = |text: &String| {
+                let value = text.parse().ok().filter(|v: &f32| v.is_finite());
+                value.ok_or_else(|| damaged(text))
+            };
+            text.map(parse).transpose()
         };
         let (threshold, map_threshold) = (number("threshold")?, number("map_threshold")?);
         let mut detector = Self {

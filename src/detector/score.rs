@@ -1,13 +1,14 @@
 //! From features to a pixel map and an image score (spec section 8).
 
-use super::config::{ImageScore, ScoreSource};
+use super::config::{self, ImageScore, ScoreSource};
+use super::features::resize;
 use super::{Detector, Features, StudentNet};
-use crate::Result;
 use crate::models::positional::positional_encoding;
-use crate::ops::resize::{Filter, resize};
+use crate::ops::resize::{Filter, resize as upsample};
 use crate::ops::{distance::distance, likelihood::likelihood};
 use crate::tape::Tape;
 use crate::tensor::Tensor;
+use crate::{Error, Result};
 
 /// Up-sampling of the map, as in the paper: 24 → 192.
 const UPSAMPLE: usize = 8;
@@ -18,17 +19,36 @@ const TOP: f64 = 0.05;
 /// The verdict's ground: one number per pixel and one for the part.
 #[derive(Clone, Debug)]
 pub struct Scored {
-    /// Anomaly map `[side,side]`, 8 times the feature map.
+    /// Anomaly map `[height,width]`, 8 times the feature map.
     pub map: Vec<f32>,
-    pub side: usize,
+    pub height: usize,
+    pub width: usize,
     pub score: f32,
+}
+
+impl Scored {
+    /// What the map says of a picture of `size` (height, width): a letterbox's bars are cut off.
+    pub fn of_picture(self, choice: config::Resize, size: (usize, usize)) -> Self {
+        let place = resize(choice).placement((size.1, size.0), (self.width, self.height));
+        let rows = self.map.chunks_exact(self.width);
+        let rows = rows.skip(place.y).take(place.height);
+        Self {
+            map: rows
+                .flat_map(|row| &row[place.x..][..place.width])
+                .copied()
+                .collect(),
+            height: place.height,
+            width: place.width,
+            score: self.score,
+        }
+    }
 }
 
 impl Detector {
     /// Scores one part.
     ///
     /// # Errors
-    /// As the operators.
+    /// As the operators; a map that is not finite.
     pub fn score(&self, features: &Features) -> Result<Scored> {
         let (side, channels) = (self.extractor.side(), self.extractor.channels());
         let tape = Tape::inference();
@@ -60,7 +80,7 @@ impl Detector {
             }
         };
         let size = side * UPSAMPLE;
-        let map = resize(&tape, &low, [size, size], Filter::Bicubic)?
+        let map = upsample(&tape, &low, [size, size], Filter::Bicubic)?
             .tensor()
             .to_vec()?;
         let (mean, max) = (mean(&low.tensor().to_vec()?), max(&map));
@@ -71,9 +91,15 @@ impl Detector {
             ImageScore::Auto if self.config.input.modality.has_depth() => max,
             ImageScore::Auto => mean,
         };
+        if !map.iter().all(|value| value.is_finite()) {
+            let message = "the anomaly map has values that are no numbers: the features are out of \
+                           all proportion, or the model is damaged";
+            return Err(Error::failed(message));
+        }
         Ok(Scored {
             map,
-            side: size,
+            height: size,
+            width: size,
             score,
         })
     }
@@ -97,11 +123,36 @@ fn top(map: &[f32]) -> f32 {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letterbox_is_cut_off() {
+        let scored = Scored {
+            map: (0..16).map(|i| i as f32).collect(),
+            height: 4,
+            width: 4,
+            score: 1.0,
+        };
+        let wide = scored
+            .clone()
+            .of_picture(config::Resize::Letterbox, (100, 200));
+        assert_eq!((wide.height, wide.width), (2, 4));
+        assert_eq!(wide.map, (4..12).map(|i| i as f32).collect::<Vec<_>>());
+        let tall = scored
+            .clone()
+            .of_picture(config::Resize::Letterbox, (200, 100));
+        assert_eq!(tall.map, [1.0, 2.0, 5.0, 6.0, 9.0, 10.0, 13.0, 14.0]);
+        let stretched = scored
+            .clone()
+            .of_picture(config::Resize::Stretch, (100, 200));
+        assert_eq!(stretched.map, scored.map);
+    }
+
     #[test]
     fn top_is_the_mean_of_the_highest_twentieth() {
         let map: Vec<f32> = (0..400).map(|i| ((i * 37) % 400) as f32).collect();
-        assert_eq!(super::top(&map), (399.0 + 398.0 + 397.0 + 396.0) / 4.0);
-        assert_eq!(super::top(&[1.0, 3.0, 2.0]), 3.0);
-        assert!(super::top(&[1.0, f32::NAN]).is_nan());
+        assert_eq!(top(&map), 389.5); // 380 to 399
+        assert_eq!(top(&[1.0, 3.0, 2.0]), 3.0);
+        assert!(top(&[1.0, f32::NAN]).is_nan());
     }
 }

@@ -121,6 +121,8 @@ fn model_files_that_cannot_be_read() {
     let mut newer = model.metadata.clone();
     newer.insert("format".into(), "999".into());
     newer.insert("astray".into(), "7.1.0".into());
+    let mut older = model.metadata.clone();
+    older.insert("format".into(), "1".into());
     let mut nameless = model.metadata.clone();
     nameless.remove("config");
     let mut unknown = model.metadata.clone();
@@ -137,6 +139,7 @@ fn model_files_that_cannot_be_read() {
         write_safetensors(&place.path(name), &tensors, metadata).unwrap();
     };
     write("newer.safetensors", newer);
+    write("older.safetensors", older);
     write("nameless.safetensors", nameless);
     write("unknown.safetensors", unknown);
     write("blurred.safetensors", blurred);
@@ -154,15 +157,16 @@ fn model_files_that_cannot_be_read() {
     for (model, words) in [
         (
             "newer.safetensors",
-            &["astray 7.1.0 in format 999", "reads up to 1", "update it"][..],
+            &["astray 7.1.0 in format 999", "reads up to 2", "update it"][..],
         ),
+        ("older.safetensors", &["in format 1", "train it again"]),
         (
             "nameless.safetensors",
             &["its metadata has no `config`", "`astray train`"],
         ),
         (
             "unknown.safetensors",
-            &["damaged: its configuration: unknown", "`teacher.hidden`"],
+            &["damaged: its configuration", "`hiden`", "`hidden`"],
         ),
         ("blurred.safetensors", &["threshold is \"about 3\""]),
         (

@@ -170,7 +170,9 @@ fn mvtec_3d_with_every_modality() {
             "parts/test/dent/rgb --depth parts/test/dent/xyz/000.tiff",
         ),
     ] {
-        let told = place.train(&format!("parts --modality {modality} --out {modality}"));
+        let told = place.train(&format!(
+            "parts --modality {modality} --out {modality} --set score.image=auto"
+        ));
         told.ok();
         let summary = place.run(&format!("evaluate {modality} parts --device cpu --json"));
         let summary = summary.json();
@@ -225,4 +227,72 @@ fn sixteen_bit_depth_pictures() {
     let line = line.replace("xyz/test/bump/xyz", "parts/test/bump/depth");
     let png = lines(place.run(&line))[0]["score"].as_f64().unwrap();
     assert!((tiff / png - 1.0).abs() < 0.1, "{tiff} {png}");
+}
+
+/// The choices of the specification that no other test trains with (and no letterbox: the pictures
+/// are square).
+#[test]
+fn every_choice_trains_scores_and_loads() {
+    let place = Workplace::new();
+    place.draw_3d("parts", 0, 3);
+    for settings in [
+        "student.kind=flow",
+        "score.source=likelihood --set train.student_epochs=0",
+        "train.loss_mean=all --set train.drop_last=false --set train.batch=2",
+        "positional.channels=0",
+        "input.standardise=false --set train.schedule=constant",
+        "depth.mask=soft --set depth.dilation=1 --set depth.fill_passes=0",
+        "input.resize=letterbox --set backbone.padding=symmetric",
+    ] {
+        let line = format!("parts --modality rgb+depth --out model --set {settings}");
+        place.train(&line).ok();
+        let summary = place.run("evaluate model parts --device cpu --json").json();
+        assert_figures(&summary["categories"][0]);
+        let line = "predict model parts/test/dent/rgb --depth parts/test/dent/xyz/000.tiff --json";
+        let found = lines(place.run(&format!("{line} --device cpu")));
+        assert!(
+            found[0]["score"].as_f64().unwrap().is_finite(),
+            "{settings}"
+        );
+        let config = place.run(&format!("config --set {settings}")).ok();
+        let (key, value) = settings
+            .split_once(' ')
+            .map_or(settings, |s| s.0)
+            .split_once('=')
+            .unwrap();
+        let key = key.split_once('.').unwrap().1;
+        let line = config
+            .lines()
+            .find(|l| l.starts_with(&format!("{key} =")))
+            .unwrap();
+        assert!(line.contains(value), "{line}");
+    }
+}
+
+#[test]
+fn a_data_set_without_what_the_model_looks_at_is_refused_before_work() {
+    let place = Workplace::new();
+    place.draw_ad("parts", 0, 2);
+    let run = place.train("parts --modality depth --out model");
+    assert_eq!(run.status, 1);
+    for word in ["parts: train/good/", "has no depth map", "`--modality rgb`"] {
+        assert!(run.err.contains(word), "{}", run.err);
+    }
+    assert!(!place.path("model").exists());
+}
+
+#[test]
+fn demo_never_removes_parts_that_it_did_not_draw() {
+    let place = Workplace::new();
+    place.draw_ad("parts", 0, 2);
+    let before = super::tree(&place.path("parts"));
+    let settings = super::SMALL.map(|s| format!(" --set {s}")).concat();
+    let run = place.run(&format!("demo --out . --device cpu{settings}"));
+    assert_eq!(run.status, 1);
+    assert!(
+        run.err.contains("expected an empty or new folder"),
+        "{}",
+        run.err
+    );
+    assert!(before == super::tree(&place.path("parts")));
 }

@@ -168,7 +168,7 @@ fn wrong_folders_say_what_was_expected_and_found() {
 fn the_shared_folders_open() {
     let shared = PathBuf::from(SHARED);
     if !shared.is_dir() {
-        eprintln!("not present: {SHARED}");
+        crate::say!("not present: {SHARED}");
         return;
     }
     let screw = Dataset::open(&categories(&shared.join("mvtec_ad")).unwrap()[0]).unwrap();

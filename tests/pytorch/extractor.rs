@@ -190,7 +190,7 @@ fn v2_b0_agrees_with_keras() {
     ));
     let golden = folder.join("golden_panda224_nhwc.safetensors");
     if !golden.exists() {
-        eprintln!(
+        crate::say!(
             "not present: {}: V2-B0 was NOT compared with its golden activations",
             golden.display()
         );

@@ -99,8 +99,8 @@ impl Schedule {
 }
 
 /// One score for an image (spec section 8); `auto` is `max` where a foreground mask exists and
-/// `mean` where none does. `top` is the mean of the highest 1 % of the map, as steady as a mean and
-/// as sharp as a maximum (Guo et al. 2025, Dinomaly).
+/// `mean` where none does. `top` is the mean of the highest 5 % of the map: small defects do not
+/// drown in it as in the mean, and one odd pixel does not decide as in the maximum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ImageScore {
