@@ -70,7 +70,7 @@ pub fn atan(x: f32) -> f32 {
     let p = 8.053_744_6e-2;
     let p = p * z - 1.387_768_5e-1;
     let p = p * z + 1.997_771_1e-1;
-    let p = p * z - 3.333_294_9e-1;
+    let p = p * z - 3.333_295e-1;
     (base + (p * z * r + r)).copysign(x)
 }
 

@@ -75,15 +75,15 @@ macro_rules! lanewise {
             #[inline(always)]
             fn $method(mut self, other: Self) -> Self {
                 for i in 0..LANES {
-                    self.0[i] = self.0[i] $op other.0[i];
+                    self.0[i] $op other.0[i];
                 }
                 self
             }
         }
     };
 }
-lanewise!(Add, add, +);
-lanewise!(Sub, sub, -);
+lanewise!(Add, add, +=);
+lanewise!(Sub, sub, -=);
 
 impl Mul<f32> for Lanes {
     type Output = Self;
