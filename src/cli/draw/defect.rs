@@ -14,7 +14,8 @@ pub enum DefectKind {
     MissingPrint,
     /// Depth only: a shallow hollow; the lamp is diffuse there and gives it no shade.
     Dent,
-    /// Depth only: a shallow swelling, likewise.
+    /// Depth only: a swelling that stands above the hub, likewise. Lower ones are hard to find:
+    /// heights between plate and hub are among a good part's.
     Bump,
     /// Both: a crack from the rim inwards.
     Crack,
@@ -96,7 +97,7 @@ impl Defect {
             DefectKind::Bump => Self::Swelling {
                 at,
                 radius,
-                height: random.within(3.0, 5.0),
+                height: random.within(9.0, 12.0),
             },
             DefectKind::Crack => {
                 let points = [39.0, 35.5, 32.0, 28.0, 24.0];
