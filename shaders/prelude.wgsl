@@ -1,5 +1,8 @@
 
-// Appended to every shader, after the declaration of `params` (immediate or uniform).
+// Appended to every shader, after the declaration of `params` (immediate or uniform) and of `real`,
+// the type of activations and weights in memory (f32 or f16). Sums are f32.
+
+alias real4 = vec4<real>;
 
 // The linear index of a thread in a launch made by `Pass::run` (workgroups of 64, folded grid).
 fn index(group: vec3u, groups: vec3u, lane: u32) -> u32 {
@@ -10,6 +13,15 @@ fn index(group: vec3u, groups: vec3u, lane: u32) -> u32 {
 fn activate(kind: u32, slope: f32, x: f32) -> f32 {
     switch kind {
         case 1u: { return select(slope * x, x, x > 0.0); }
+        case 2u: { return x / (1.0 + exp(-x)); }
+        case 3u: { return 1.0 / (1.0 + exp(-x)); }
+        default: { return x; }
+    }
+}
+
+fn activate4(kind: u32, slope: f32, x: vec4f) -> vec4f {
+    switch kind {
+        case 1u: { return select(slope * x, x, x > vec4f()); }
         case 2u: { return x / (1.0 + exp(-x)); }
         case 3u: { return 1.0 / (1.0 + exp(-x)); }
         default: { return x; }

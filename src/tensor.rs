@@ -89,7 +89,7 @@ impl Device {
     /// # Errors
     /// [`Error::Device`] when there is no such adapter.
     pub fn gpu(index: usize) -> Result<Self> {
-        gpu::open(index, false).map(Self::Gpu)
+        gpu::open(index, &gpu::Options::default()).map(Self::Gpu)
     }
 
     pub fn name(&self) -> &str {

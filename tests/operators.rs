@@ -35,8 +35,12 @@ fn gpu_matches_the_plain_loops() {
         !gpu::adapters().is_empty(),
         "no adapter: install a Vulkan driver (Debian: mesa-vulkan-drivers)"
     );
+    let poisoned = gpu::Options {
+        poison: true,
+        ..Default::default()
+    };
     for adapter in gpu::adapters() {
-        let device = Device::Gpu(gpu::open(adapter.index, true).unwrap());
+        let device = Device::Gpu(gpu::open(adapter.index, &poisoned).unwrap());
         all_pass(&device);
     }
 }

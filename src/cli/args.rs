@@ -193,6 +193,10 @@ pub struct DeviceArg {
     /// auto, cpu, gpu, a part of an adapter's name, or its number in `astray devices`
     #[arg(long = "device", value_name = "DEVICE", default_value = "auto")]
     pub name: DeviceChoice,
+    /// Take the GPU's kernels (WGSL) from this folder, so that they can be edited without compiling;
+    /// those that are not there are built in
+    #[arg(long, value_name = "DIR")]
+    pub shaders: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -35,7 +35,7 @@ pub fn run(args: &Demo) -> Result<u8> {
     settings.push(format!("train.seed={}", args.seed));
     settings.extend(args.settings.iter().cloned());
     let config = Config::load(None, None, &settings)?;
-    let device = device::open(&args.device.name, false)?;
+    let device = device::open(&args.device, false)?;
     for name in [job::MODEL, "report.html", "metrics.json"] {
         output::check_file("--out", &args.out.join(name))?;
     }

@@ -1,23 +1,41 @@
 //! Which device `--device` means.
 
-use super::args::DeviceChoice;
+use super::args::{DeviceArg, DeviceChoice};
 use crate::gpu::{self, AdapterReport};
 use crate::tensor::Device;
 use crate::{Error, Result};
 
-/// The device that `--device` asks for, opened. `poison` fills every new GPU buffer with NaN.
+/// The device that `--device` asks for, opened with the kernels of `--shaders`. `poison` fills every
+/// new GPU buffer with NaN.
 ///
 /// # Errors
-/// [`Error::Usage`] listing the devices when there is none such, [`Error::Device`] when the driver
-/// refuses.
-pub fn open(choice: &DeviceChoice, poison: bool) -> Result<Device> {
-    if *choice == DeviceChoice::Cpu {
+/// [`Error::Usage`] listing the devices when there is none such, or for kernels without a GPU;
+/// [`Error::Device`] when the driver refuses.
+pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
+    if args.name == DeviceChoice::Cpu && args.shaders.is_none() {
         return Ok(Device::Cpu); // drivers are slow to ask, and may be broken
     }
-    match select(choice, &gpu::adapters())? {
-        Some(adapter) => gpu::open(adapter.index, poison).map(Device::Gpu),
-        None => Ok(Device::Cpu),
+    let adapters = gpu::adapters();
+    let Some(adapter) = select(&args.name, &adapters)? else {
+        return match &args.shaders {
+            None => Ok(Device::Cpu),
+            Some(_) => Err(Error::usage(format!(
+                "--shaders: kernels run on a GPU, and the device is the CPU; expected a GPU by --device: {}",
+                expected(&adapters)
+            ))),
+        };
+    };
+    if let Some(folder) = args.shaders.as_ref().filter(|folder| !folder.is_dir()) {
+        return Err(Error::usage(format!(
+            "--shaders {}: expected a folder with WGSL files named as in `shaders/`; there is none",
+            folder.display()
+        )));
     }
+    let options = gpu::Options {
+        poison,
+        shaders: args.shaders.clone(),
+    };
+    gpu::open(adapter.index, &options).map(Device::Gpu)
 }
 
 /// The adapter that `choice` means, `None` for the CPU. Software adapters, slower than the CPU

@@ -24,7 +24,7 @@ struct Prediction<'a> {
 }
 
 pub fn run(args: &Predict) -> Result<u8> {
-    let device = device::open(&args.device.name, false)?;
+    let device = device::open(&args.device, false)?;
     let detector = Detector::load(&job::model_file(&args.model, "")?, &device)?;
     super::check_weights(&detector, args.weights.as_deref())?;
     let threshold = args.threshold.or(detector.threshold);

@@ -35,7 +35,7 @@ struct Summary {
 pub fn run(args: &Selftest) -> Result<u8> {
     let cases = wanted(cases(), args.operator.as_deref())?;
     // Poisoned: an element that a kernel forgets to write is NaN, and NaN never passes.
-    let device = device::open(&args.device.name, true)?;
+    let device = device::open(&args.device, true)?;
     let bar = ProgressBar::new(cases.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
         bar.set_style(style);

@@ -18,7 +18,7 @@ pub fn run(args: &Train) -> Result<u8> {
         args.config.config.as_deref(),
         &args.settings(),
     )?;
-    let device = device::open(&args.device.name, false)?;
+    let device = device::open(&args.device, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
     let folder = |dataset: &Dataset| match datasets.len() {
         1 => args.out.clone(),

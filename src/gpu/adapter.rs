@@ -1,6 +1,6 @@
 //! Finding and opening adapters.
 
-use super::{Gpu, Recorder, buffer::Pool};
+use super::{Gpu, Options, Recorder, buffer::Pool, shaders::Shaders};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -84,12 +84,11 @@ pub fn adapters() -> Vec<AdapterReport> {
     list.iter().enumerate().map(|(i, a)| report(i, a)).collect()
 }
 
-/// Opens the adapter with this index (see [`adapters`]). With `poison`, every new buffer is filled
-/// with NaN first, so that a kernel which forgets to write an element is caught.
+/// Opens the adapter with this index (see [`adapters`]).
 ///
 /// # Errors
 /// [`Error::Device`] when there is no such adapter or the driver refuses.
-pub fn open(index: usize, poison: bool) -> Result<Arc<Gpu>> {
+pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let instance = instance();
     let list = all(&instance);
     let refused = |name: &str, message: String| Error::Device {
@@ -121,12 +120,14 @@ pub fn open(index: usize, poison: bool) -> Result<Arc<Gpu>> {
         flag.store(true, Ordering::Relaxed);
     });
     let immediate_bytes = device.limits().max_immediate_size;
+    let immediates = features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128;
     Ok(Arc::new(Gpu {
         name,
-        immediates: features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128,
+        immediates,
+        shaders: Shaders::new(options.shaders.clone(), immediates),
         device,
         queue,
-        poison,
+        poison: options.poison,
         lost,
         pipelines: Mutex::default(),
         recorder: Mutex::new(Recorder::default()),

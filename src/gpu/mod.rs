@@ -7,14 +7,16 @@ mod adapter;
 mod buffer;
 mod pass;
 mod pipeline;
+mod shaders;
 
 pub use adapter::{AdapterReport, adapters, open};
 pub use buffer::Buffer;
 pub use pass::Pass;
-pub use pipeline::source;
+pub use shaders::source;
 
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -22,12 +24,22 @@ use std::sync::{Arc, PoisonError};
 /// Launches recorded before they are handed to the driver.
 const MAX_RECORDED: usize = 256;
 
+/// How to open a GPU.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Fill every new buffer with NaN, so that a kernel which forgets to write an element is caught.
+    pub poison: bool,
+    /// Take kernels from this folder; those that are not there are built in.
+    pub shaders: Option<PathBuf>,
+}
+
 /// An opened GPU. Cheap to share: always behind an `Arc`.
 pub struct Gpu {
     name: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
     immediates: bool,
+    shaders: shaders::Shaders,
     poison: bool,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<pipeline::Key, Arc<pipeline::Pipeline>>>,

@@ -4,12 +4,6 @@ use super::{Gpu, lock};
 use crate::Result;
 use std::sync::Arc;
 
-const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
-
-/// Where scalars come from: the file first and the prelude after it, so that error lines match.
-const IMMEDIATE: &str = "\nvar<immediate> params: Params;\n";
-const UNIFORM: &str = "\n@group(1) @binding(0) var<uniform> params: Params;\n";
-
 /// A kernel: the name and text of its WGSL file, the entry point in it, its `override` constants.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
@@ -27,17 +21,11 @@ pub(super) struct Pipeline {
     pub uniform: Option<wgpu::BindGroupLayout>,
 }
 
-/// The whole WGSL text of a kernel, as compiled and as validated by the tests.
-pub fn source(text: &str, immediates: bool) -> String {
-    let params = if immediates { IMMEDIATE } else { UNIFORM };
-    format!("{text}{params}{PRELUDE}")
-}
-
 impl Gpu {
     pub(super) fn pipeline(
         &self,
         key: Key,
-        text: &str,
+        text: &'static str,
         params_bytes: u32,
     ) -> Result<Arc<Pipeline>> {
         if let Some(found) = lock(&self.pipelines).get(&key) {
@@ -48,13 +36,14 @@ impl Gpu {
         Ok(built)
     }
 
-    fn build(&self, key: &Key, text: &str, params_bytes: u32) -> Result<Pipeline> {
+    fn build(&self, key: &Key, text: &'static str, params_bytes: u32) -> Result<Pipeline> {
+        let kernel = self.shaders.kernel(key.name, text)?;
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = self
             .device
             .create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: Some(key.name),
-                source: wgpu::ShaderSource::Wgsl(source(text, self.immediates).into()),
+                source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
             });
         let storage = self.layout(
             key.writes
@@ -94,7 +83,7 @@ impl Gpu {
                 cache: None,
             });
         match pollster::block_on(scope.pop()) {
-            Some(error) => Err(self.error(format!("shaders/{}.wgsl: {error}", key.name))),
+            Some(error) => Err(kernel.explain(&error.to_string())),
             None => Ok(Pipeline {
                 raw,
                 storage,

@@ -6,6 +6,7 @@ mod bad_usage;
 mod cache;
 mod demo;
 mod good;
+mod kernels;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -117,10 +117,11 @@ fn devices() -> Vec<(Device, f64, f64)> {
         "no adapter: install a Vulkan driver (Debian: mesa-vulkan-drivers)"
     );
     let mut devices = vec![(Device::Cpu, 1e-5, 1e-4)];
-    devices.extend(
-        adapters
-            .iter()
-            .map(|a| (Device::Gpu(gpu::open(a.index, true).unwrap()), 1e-4, 1e-4)),
-    );
+    let poisoned = gpu::Options {
+        poison: true,
+        ..Default::default()
+    };
+    let open = |index| Device::Gpu(gpu::open(index, &poisoned).unwrap());
+    devices.extend(adapters.iter().map(|a| (open(a.index), 1e-4, 1e-4)));
     devices
 }

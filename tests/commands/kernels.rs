@@ -1,0 +1,83 @@
+//! `--shaders`: kernels edited without compiling.
+
+use super::Workplace;
+
+/// Runs one operator's cases on software Vulkan with the kernels of `mine`.
+const SELFTEST: &str = "selftest --device 0 --shaders mine --operator";
+
+fn shader(name: &str) -> String {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("shaders")
+        .join(name);
+    std::fs::read_to_string(file).unwrap()
+}
+
+#[test]
+fn an_edited_kernel_runs_and_the_others_are_built_in() {
+    let place = Workplace::new();
+    let text = shader("add.wgsl");
+    place.write("mine/add.wgsl", &text);
+    let run = place.run(&format!("{SELFTEST} add"));
+    assert!(
+        run.err.contains("mine/prelude.wgsl is not there") && !run.err.contains("add.wgsl"),
+        "{}",
+        run.err
+    );
+    run.ok();
+    let edited = text.replace("a[i] + b[i]", "a[i] - b[i]");
+    assert_ne!(edited, text);
+    place.write("mine/add.wgsl", edited);
+    let run = place.run(&format!("{SELFTEST} add"));
+    assert_eq!(run.status, 1, "{}", run.err);
+    assert!(run.out.contains("FAILED add"), "{}", run.out);
+    let run = place.run(&format!("{SELFTEST} scale"));
+    assert!(
+        run.err.contains("mine/scale.wgsl is not there"),
+        "{}",
+        run.err
+    );
+    run.ok();
+}
+
+#[test]
+fn a_broken_kernel_is_an_error_with_its_file_and_line() {
+    let place = Workplace::new();
+    for name in ["add.wgsl", "prelude.wgsl"] {
+        let text = shader(name);
+        place.write(&format!("mine/{name}"), &text);
+        let line = text.lines().count() + 1;
+        let broken = format!("{text}fn broken() -> f33 {{}}\n");
+        place.write(&format!("mine/{name}"), broken);
+        let run = place.run(&format!("{SELFTEST} add --json"));
+        assert_eq!(run.status, 1, "{}", run.err);
+        for words in [format!("mine/{name}:{line}:16"), "`f33`".into()] {
+            assert!(run.out.contains(&words), "{words}: {}", run.out);
+        }
+        place.write(&format!("mine/{name}"), &text);
+    }
+    // What only the driver's side sees: an entry point that is gone.
+    let text = shader("add.wgsl").replace("fn main(", "fn other(");
+    place.write("mine/add.wgsl", text);
+    let run = place.run(&format!("{SELFTEST} add --json"));
+    assert_eq!(run.status, 1, "{}", run.err);
+    assert!(run.out.contains("mine/add.wgsl: "), "{}", run.out);
+}
+
+#[test]
+fn kernels_need_a_folder_and_a_gpu() {
+    let place = Workplace::new();
+    for (line, words) in [
+        (
+            "selftest --device 0 --shaders nowhere",
+            "--shaders nowhere: expected a folder",
+        ),
+        (
+            "selftest --device cpu --shaders .",
+            "--shaders: kernels run on a GPU",
+        ),
+    ] {
+        let run = place.run(line);
+        assert_eq!(run.status, 2, "{line}: {}", run.err);
+        assert!(run.err.contains(words), "{line}: {}", run.err);
+    }
+}
