@@ -7,6 +7,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`error`] | the one error type; usage errors end with status 2, failed work with 1 |
+//! | [`kernel`] | what a kernel call says of itself to a profiler: name, shapes, cost, variant |
 //! | [`gpu`] | the only room that talks to the graphics API: adapters, memory pool, pipelines, launches |
 //! | [`cpu`] | the native twin of every shader, under the same file name |
 //! | [`tensor`] | shape, device, tensor: contiguous f32, N,H,W,C |
@@ -43,6 +44,7 @@ pub mod detector;
 pub mod error;
 pub mod evaluate;
 pub mod gpu;
+pub mod kernel;
 pub mod models;
 pub mod nn;
 pub mod ops;

@@ -2,6 +2,7 @@
 
 use crate::cpu;
 use crate::gpu::{self, Buffer, Gpu};
+use crate::kernel::{Cost, kernel};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -297,6 +298,8 @@ impl Tensor {
                 other.shape.to_string(),
             ));
         }
+        let n = self.shape.len();
+        let _kernel = kernel("add", "forward", &[self.shape], Cost::new(n, 3 * n));
         match same_device("add", &[self, other])? {
             Device::Cpu => Ok(Self::host_tensor(
                 self.shape,

@@ -3,6 +3,7 @@
 use super::activation::Activation;
 use super::matmul::{View, matmul};
 use super::{vectorised, winograd};
+use crate::kernel::variant;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -149,6 +150,10 @@ pub(super) fn unfolded(
     f: Activation,
     params: &Params,
 ) -> Vec<f32> {
+    variant(match params.is_pointwise() {
+        true => "pointwise",
+        false => "unfolded",
+    });
     let (k, c) = (params.patch(), params.c_out as usize);
     let at_once = params.rows_at_once();
     let mut y = vec![0.0; params.pixels() * c];
@@ -212,6 +217,7 @@ pub fn backward_input(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32>
 
 /// The same by patches of gradients, folded back; pictures side by side.
 pub(super) fn folded(grad: &[f32], weight: &[f32], params: &Params) -> Vec<f32> {
+    variant("folded");
     let (k, c, c_in) = (params.patch(), params.c_out as usize, params.c_in as usize);
     let pixels = (params.out_h * params.out_w) as usize;
     let picture = (params.h * params.w) as usize * c_in;
@@ -290,6 +296,7 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> (Vec<f32>, V
 
 /// dL/dweight by patches.
 pub(super) fn unfolded_weight_gradient(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
+    variant("unfolded");
     let (k, c) = (params.patch(), params.c_out as usize);
     let mut dw = vec![0.0; k * c];
     let at_once = (8 * 1024 * 1024 / k).clamp(1, params.pixels());

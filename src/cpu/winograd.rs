@@ -10,6 +10,7 @@ use super::activation::Activation;
 use super::conv2d::{Params, add_up};
 use super::matmul::{View, matmul};
 use super::vectorised;
+use crate::kernel::variant;
 use rayon::prelude::*;
 use std::ops::{Add, Mul, Sub};
 
@@ -303,6 +304,7 @@ pub fn forward(
     f: Activation,
     params: &Params,
 ) -> Vec<f32> {
+    variant("winograd");
     let tiles = Tiles::of(params);
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
     let weights = transform_weights(weight, turned);
@@ -386,6 +388,7 @@ fn coefficient(point: usize, tap: usize) -> f32 {
 
 /// dL/dweight `[3,3,c_in,c_out]`: dU = Vᵀ·(A·dy·Aᵀ) summed over tiles, then Gᵀ·dU·G.
 pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
+    variant("winograd");
     let tiles = Tiles::of(params);
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
     let size = c_in * c_out;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::depth_map::DepthMap;
 use super::resize::{Placement, Resize};
+use crate::kernel::step;
 use crate::{Error, Result};
 
 /// The choices of spec section 3. Lengths are in metres, sizes in pixels.
@@ -84,6 +85,7 @@ pub struct Depth {
 /// Errors: a map without a valid pixel; a corner without one in a quarter of the side; sizes that
 /// do not fit each other.
 pub fn preprocess(map: &DepthMap, options: &DepthOptions, path: &Path) -> Result<Depth> {
+    let _step = step("prepare depth");
     check(options)?;
     if !map.has_measurement() {
         return Err(Error::file(

@@ -7,6 +7,7 @@ use ::image::DynamicImage;
 use tiff::decoder::{Decoder, DecodingResult, Limits};
 
 use super::image::{MAX_BYTES, MAX_SIDE, decode, read};
+use crate::kernel::step;
 use crate::{Error, Result};
 
 /// Distances to the camera in metres, `[height, width]`; 0 where nothing was measured.
@@ -42,6 +43,7 @@ impl DepthMap {
     ///
     /// Errors: as for a picture; a file of 8 bits or with another number of channels.
     pub fn load(path: &Path, depth_scale: f64) -> Result<Self> {
+        let _step = step("decode");
         if !(depth_scale > 0.0 && depth_scale.is_finite()) {
             return Err(Error::usage(format!(
                 "depth_scale is {depth_scale}; expected metres per unit, above 0 (0.001 for \

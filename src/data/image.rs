@@ -6,6 +6,7 @@ use std::path::Path;
 use ::image::{DynamicImage, ImageReader, Limits};
 
 use super::resize::{Placement, Resize, resize_f32, resize_u8};
+use crate::kernel::step;
 use crate::{Error, Result};
 
 /// Longest side that is decoded, in pixels. Checked from the header, before decoding.
@@ -41,6 +42,7 @@ impl Rgb {
     /// Errors: a file that cannot be read, is no picture, is cut short, or whose header announces
     /// a side above [`MAX_SIDE`] or more than [`MAX_BYTES`].
     pub fn load(path: &Path) -> Result<Self> {
+        let _step = step("decode");
         Self::from_dynamic(decode(path)?, path)
     }
 
@@ -89,6 +91,7 @@ impl Rgb {
     /// Resizes by stretching or, for `Letterbox`, keeps the aspect ratio and pads with the
     /// ImageNet mean colour. Returns the rectangle that the picture covers.
     pub fn fit(&self, width: usize, height: usize, resize: Resize) -> (Self, Placement) {
+        let _step = step("fit picture");
         let place = resize.placement((self.width, self.height), (width, height));
         let scaled = self.resize(place.width, place.height);
         if (place.width, place.height) == (width, height) {

@@ -4,6 +4,7 @@ use super::config::{self, Config, Tap};
 use crate::data::{
     Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Rgb, preprocess, resize::Resize,
 };
+use crate::kernel::step;
 use crate::models::efficientnet::{Backbone, EfficientNet, Padding};
 use crate::nn::weights::Weights;
 use crate::ops::unshuffle::unshuffle;
@@ -203,6 +204,7 @@ impl Extractor {
         depth: Option<&Path>,
         cache: Option<&Cache>,
     ) -> Result<Features> {
+        let _step = step("features");
         let side = self.side();
         let needs = |what: &str| {
             let part = rgb.or(depth).unwrap_or(Path::new("a part"));

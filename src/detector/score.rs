@@ -3,6 +3,7 @@
 use super::config::{self, ImageScore, ScoreSource};
 use super::features::resize;
 use super::{Detector, Features, StudentNet};
+use crate::kernel::step;
 use crate::models::positional::positional_encoding;
 use crate::ops::resize::{Filter, resize as upsample};
 use crate::ops::{distance::distance, likelihood::likelihood};
@@ -50,6 +51,7 @@ impl Detector {
     /// # Errors
     /// As the operators; a map that is not finite.
     pub fn score(&self, features: &Features) -> Result<Scored> {
+        let _step = step("score");
         let (side, channels) = (self.extractor.side(), self.extractor.channels());
         let tape = Tape::inference();
         let x = tape.constant(&Tensor::new(

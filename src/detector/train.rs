@@ -2,6 +2,7 @@
 
 use super::config::{Config, LossMean, StudentKind};
 use super::{Detector, Extractor, Features, Standard, StudentNet};
+use crate::kernel::step;
 use crate::models::positional::positional_encoding;
 use crate::models::real_nvp::{RealNvp, RealNvpConfig};
 use crate::models::student::{Student, StudentConfig};
@@ -67,6 +68,7 @@ impl Batches<'_> {
     }
 
     fn load(&self, members: Vec<usize>) -> Result<Batch> {
+        let _step = step("batch");
         let (n, side) = (members.len(), self.side);
         let (mut map, mut mask) = (Vec::new(), Vec::new());
         for part in members.iter().map(|&i| &self.parts[i]) {
@@ -95,13 +97,13 @@ impl Batches<'_> {
         })
     }
 
-    /// Runs `step` on every batch of every epoch, with the learning rate of the moment.
+    /// Runs `train` on every batch of every epoch, with the learning rate of the moment.
     fn run(
         &self,
         stage: &'static str,
         epochs: usize,
         tell: &mut dyn FnMut(Progress),
-        mut step: impl FnMut(&Batch, f64) -> Result<f32>,
+        mut train: impl FnMut(&Batch, f64) -> Result<f32>,
     ) -> Result<Vec<f32>> {
         let mut losses = Vec::new();
         for epoch in 0..epochs {
@@ -110,9 +112,11 @@ impl Batches<'_> {
             let mut loss = 0.0;
             for (i, members) in batches.into_iter().enumerate() {
                 let done = (epoch as f64 + f64::from(i as u32) / f64::from(count)) / epochs as f64;
-                let train = &self.config.train;
-                let rate = train.learning_rate * train.schedule.factor(done);
-                loss += step(&self.load(members)?, rate)? / count;
+                let choices = &self.config.train;
+                let rate = choices.learning_rate * choices.schedule.factor(done);
+                let batch = self.load(members)?;
+                let _step = step(stage);
+                loss += train(&batch, rate)? / count;
             }
             if !loss.is_finite() {
                 return Err(Error::failed(format!(

@@ -1,6 +1,7 @@
 //! Device memory: buffers come from a pool and go back to it when dropped.
 
 use super::{Gpu, lock};
+use crate::kernel::step;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -117,6 +118,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::OutOfMemory`].
     pub fn upload(self: &Arc<Self>, data: &[f32]) -> Result<Buffer> {
+        let _step = step("upload");
         let buffer = self.alloc(data.len())?;
         self.write(&buffer, data);
         Ok(buffer)
@@ -144,6 +146,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::Device`] when the device was lost.
     pub fn read(&self, buffer: &Buffer) -> Result<Vec<f32>> {
+        let _step = step("read-back");
         let bytes = buffer.bytes();
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,

@@ -8,11 +8,13 @@ mod buffer;
 mod pass;
 mod pipeline;
 mod shaders;
+mod timing;
 
 pub use adapter::{AdapterReport, adapters, open};
 pub use buffer::Buffer;
 pub use pass::Pass;
 pub use shaders::source;
+pub use timing::{Timing, Timings};
 
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -54,6 +56,7 @@ struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
     launches: usize,
+    timer: Option<timing::Timer>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -90,6 +93,7 @@ impl Gpu {
 
     fn submit_recorded(&self, recorder: &mut Recorder) {
         recorder.pass = None; // ends the pass
+        recorder.resolve(self);
         recorder.launches = 0;
         if let Some(encoder) = recorder.encoder.take() {
             self.queue.submit([encoder.finish()]);
@@ -102,10 +106,15 @@ impl Gpu {
     /// [`Error::Device`] when the device was lost.
     pub fn wait(&self) -> Result<()> {
         self.submit();
+        self.poll()?;
+        self.check_lost()
+    }
+
+    fn poll(&self) -> Result<()> {
         self.device
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|e| self.error(e.to_string()))?;
-        self.check_lost()
+        Ok(())
     }
 
     fn check_lost(&self) -> Result<()> {

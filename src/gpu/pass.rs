@@ -3,6 +3,7 @@
 use super::pipeline::Key;
 use super::{Buffer, Gpu, MAX_RECORDED, lock};
 use crate::Result;
+use crate::kernel::LAUNCH;
 
 /// A launch under construction; [`Pass::run`] records it.
 pub struct Pass<'a> {
@@ -81,6 +82,7 @@ impl<'a> Pass<'a> {
         let gpu = self.gpu;
         gpu.check_lost()?;
         let size = self.params.len() as u32;
+        let (name, entry) = (self.key.name, self.key.entry);
         let pipeline = gpu.pipeline(self.key, self.text, size)?;
         let entries: Vec<_> = self
             .buffers
@@ -107,14 +109,10 @@ impl<'a> Pass<'a> {
 
         let mut recorder = lock(&gpu.recorder);
         let recorder = &mut *recorder;
-        let encoder = recorder
-            .encoder
-            .get_or_insert_with(|| gpu.device.create_command_encoder(&Default::default()));
-        let pass = recorder.pass.get_or_insert_with(|| {
-            encoder
-                .begin_compute_pass(&Default::default())
-                .forget_lifetime()
-        });
+        let (pass, index) = recorder.pass(gpu);
+        if let Some(index) = index {
+            tracing::trace!(target: LAUNCH, index, shader = name, entry);
+        }
         pass.set_pipeline(&pipeline.raw);
         pass.set_bind_group(0, &bindings, &[]);
         match &scalars {
@@ -124,6 +122,7 @@ impl<'a> Pass<'a> {
         }
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
         recorder.launches += 1;
+        recorder.time_on_host(gpu)?;
         if recorder.launches >= MAX_RECORDED {
             gpu.submit_recorded(recorder);
         }

@@ -1,6 +1,6 @@
 //! Activations: ReLU, leaky ReLU, SiLU, sigmoid.
 
-use super::{Activation, Cost};
+use super::{Activation, Cost, kernel};
 use crate::cpu::activation::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -31,6 +31,7 @@ fn params(shape: Shape, f: Activation) -> Params {
 }
 
 fn forward(x: &Tensor, f: Activation) -> Result<Tensor> {
+    let _kernel = kernel(NAME, "forward", &[x.shape()], cost(x.shape()));
     match x.device() {
         Device::Cpu => Ok(Tensor::host_tensor(x.shape(), cpu::forward(x.host(), f))),
         Device::Gpu(gpu) => {
@@ -50,6 +51,8 @@ pub(super) fn backward(x: &Tensor, grad: &Tensor, f: Activation) -> Result<Tenso
             grad.shape().to_string(),
         ));
     }
+    let n = x.shape().len();
+    let _kernel = kernel(NAME, "backward", &[x.shape()], Cost::new(6 * n, 3 * n));
     match same_device(NAME, &[x, grad])? {
         Device::Cpu => Ok(Tensor::host_tensor(
             x.shape(),
@@ -67,8 +70,5 @@ pub(super) fn backward(x: &Tensor, grad: &Tensor, f: Activation) -> Result<Tenso
 
 /// Of the forward pass.
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: 4 * x.len() as u64,
-        bytes: 8 * x.len() as u64,
-    }
+    Cost::new(4 * x.len(), 2 * x.len())
 }

@@ -1,7 +1,7 @@
 //! One step of Adam, in place (Kingma & Ba; `torch.optim.Adam`, where weight decay is an L2 term
 //! added to the gradient).
 
-use super::Cost;
+use super::{Cost, kernel};
 use crate::cpu::adam::{self as cpu, Params};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
@@ -53,6 +53,7 @@ pub fn adam(
         decay: adam.weight_decay as f32,
         correction: power(adam.beta2).sqrt() as f32,
     };
+    let _kernel = kernel(NAME, "step", &[shape], cost(shape));
     match same_device(NAME, &[p, m, v, grad])?.clone() {
         Device::Cpu => cpu::step(
             p.host_mut(),
@@ -77,8 +78,5 @@ pub fn adam(
 }
 
 pub fn cost(p: Shape) -> Cost {
-    Cost {
-        flops: 14 * p.len() as u64,
-        bytes: 28 * p.len() as u64,
-    }
+    Cost::new(14 * p.len(), 7 * p.len())
 }

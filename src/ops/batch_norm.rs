@@ -1,7 +1,7 @@
 //! Batch normalisation with the statistics of the batch. For inference it is folded into the
 //! convolution before it (`nn::layers`).
 
-use super::Cost;
+use super::{Cost, kernel};
 use crate::cpu::batch_norm::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -66,6 +66,7 @@ fn forward(
 ) -> Result<(Tensor, Tensor, Running)> {
     let (shape, vector) = (x.shape(), weight.shape());
     let pair = Shape::from([2 * vector.len()]);
+    let _kernel = kernel(NAME, "forward", &[shape], cost(shape));
     match same_device(NAME, &[x, weight, bias, &running.mean, &running.var])? {
         Device::Cpu => {
             let found = cpu::statistics(x.host(), running.mean.host(), running.var.host(), p);
@@ -117,6 +118,8 @@ fn backward(
     p: &Params,
 ) -> Result<[Tensor; 3]> {
     let (shape, vector) = (x.shape(), weight.shape());
+    let n = shape.len();
+    let _kernel = kernel(NAME, "backward", &[shape], Cost::new(10 * n, 3 * n));
     match same_device(NAME, &[x, stats, weight, grad])? {
         Device::Cpu => {
             let (dx, dw, db) = cpu::backward(x.host(), stats.host(), weight.host(), grad.host(), p);
@@ -165,8 +168,5 @@ fn backward(
 
 /// Of the forward pass.
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: 7 * x.len() as u64,
-        bytes: 16 * x.len() as u64,
-    }
+    Cost::new(7 * x.len(), 2 * x.len())
 }

@@ -1,6 +1,6 @@
 //! Convolution with bias, activation and residual in one launch.
 
-use super::{Activation, Cost};
+use super::{Activation, Cost, kernel};
 use crate::cpu::conv2d::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -216,6 +216,10 @@ fn forward(
             residual.shape().to_string(),
         ));
     }
+    let shapes = [x.shape(), weight.shape(), shape];
+    let added = residual.map_or(0, |r| r.shape().len());
+    let cost = cost(x.shape(), weight.shape(), shape) + Cost::new(added, added);
+    let _kernel = kernel(NAME, "forward", &shapes, cost);
     match same_device(NAME, &[x, weight, bias, residual.unwrap_or(x)])? {
         Device::Cpu => {
             let y = cpu::forward(
@@ -247,6 +251,9 @@ fn forward(
 }
 
 fn backward_input(grad: &Tensor, weight: &Tensor, x: Shape, p: &Params) -> Result<Tensor> {
+    let shapes = [x, weight.shape(), grad.shape()];
+    let cost = cost(x, weight.shape(), grad.shape());
+    let _kernel = kernel(NAME, "backward_input", &shapes, cost);
     match same_device(NAME, &[grad, weight])? {
         Device::Cpu => Ok(Tensor::host_tensor(
             x,
@@ -272,6 +279,9 @@ fn backward_weight(
     p: &Params,
 ) -> Result<(Tensor, Tensor)> {
     let bias = Shape::from([p.c_out as usize]);
+    let shapes = [x.shape(), weight, grad.shape()];
+    let cost = cost(x.shape(), weight, grad.shape());
+    let _kernel = kernel(NAME, "backward_weight", &shapes, cost);
     match same_device(NAME, &[x, grad])? {
         Device::Cpu => {
             let (dw, db) = cpu::backward_weight(x.host(), grad.host(), p);
@@ -297,11 +307,8 @@ fn backward_weight(
     }
 }
 
-/// Of the forward pass.
+/// Of each of the three passes: they read two of these tensors and write the third.
 pub fn cost(x: Shape, weight: Shape, y: Shape) -> Cost {
     let taps = weight.len() / weight.channels();
-    Cost {
-        flops: 2 * (y.len() * taps) as u64,
-        bytes: 4 * (x.len() + weight.len() + y.len()) as u64,
-    }
+    Cost::new(2 * y.len() * taps, x.len() + weight.len() + y.len())
 }

@@ -1,7 +1,7 @@
 //! The affine coupling of a conditional RealNVP, with the gamma trick and the soft clamp (paper,
 //! section 3.2; Dinh et al., "Density estimation using Real NVP").
 
-use super::Cost;
+use super::{Cost, kernel};
 use crate::cpu::coupling::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -85,6 +85,8 @@ fn run(
     inverse: bool,
 ) -> Result<[Tensor; 2]> {
     let pixel = per_pixel(x);
+    let entry = if inverse { "inverse" } else { "forward" };
+    let _kernel = kernel(NAME, entry, &[x.shape()], cost(x.shape()));
     match same_device(NAME, &[x, u, gamma])? {
         Device::Cpu => {
             let direction = if inverse { cpu::inverse } else { cpu::forward };
@@ -120,6 +122,8 @@ fn backward(
     dl: &Tensor,
     params: &Params,
 ) -> Result<[Tensor; 3]> {
+    let n = x.shape().len();
+    let _kernel = kernel(NAME, "backward", &[x.shape()], Cost::new(26 * n, 7 * n));
     match same_device(NAME, &[x, u, gamma, dy, dl])? {
         Device::Cpu => {
             let (dx, du, dgamma) = cpu::backward(
@@ -166,8 +170,5 @@ fn backward(
 
 /// Of either direction.
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: 12 * x.len() as u64,
-        bytes: 16 * x.len() as u64,
-    }
+    Cost::new(12 * x.len(), 4 * x.len())
 }

@@ -1,7 +1,7 @@
 //! Depthwise convolution with bias and activation; the extractor is frozen, so it has no gradient.
 
 use super::conv2d::Conv2d;
-use super::{Cost, refuse_gradient};
+use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::depthwise::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -58,6 +58,9 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
         slope: conv.activation.slope(),
     };
     let shape = Shape::from([n, out_h, out_w, c]);
+    let shapes = [x.shape(), weight.shape(), shape];
+    let cost = cost(x.shape(), weight.shape(), shape);
+    let _kernel = kernel(NAME, "forward", &shapes, cost);
     let y = match same_device(NAME, &[x, weight, bias])? {
         Device::Cpu => {
             let y = cpu::forward(
@@ -85,8 +88,5 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
 
 pub fn cost(x: Shape, weight: Shape, y: Shape) -> Cost {
     let taps = weight.len() / weight.channels();
-    Cost {
-        flops: 2 * (y.len() * taps) as u64,
-        bytes: 4 * (x.len() + weight.len() + y.len()) as u64,
-    }
+    Cost::new(2 * y.len() * taps, x.len() + weight.len() + y.len())
 }

@@ -1,7 +1,7 @@
 //! The distance between student and teacher per pixel (paper, Eq. 4; the mean over channels in
 //! place of the sum).
 
-use super::Cost;
+use super::{Cost, kernel};
 use crate::cpu::distance::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -32,6 +32,7 @@ pub fn distance(tape: &Tape, student: &Var, teacher: &Tensor, mask: &Tensor) -> 
         pixels: pixel.len() as u32,
         channels: c as u32,
     };
+    let _kernel = kernel(NAME, "forward", &[st.shape()], cost(st.shape()));
     let map = match same_device(NAME, &[&st, &tt, &mask])? {
         Device::Cpu => Tensor::host_tensor(
             pixel,
@@ -64,6 +65,8 @@ fn backward(
     params: &Params,
 ) -> Result<Tensor> {
     let shape = student.shape();
+    let n = shape.len();
+    let _kernel = kernel(NAME, "backward", &[shape], Cost::new(3 * n, 3 * n));
     match same_device(NAME, &[student, teacher, mask, grad])? {
         Device::Cpu => {
             let ds = cpu::backward(
@@ -89,9 +92,7 @@ fn backward(
     }
 }
 
+/// Of the forward pass.
 pub fn cost(student: Shape) -> Cost {
-    Cost {
-        flops: 3 * student.len() as u64,
-        bytes: 8 * student.len() as u64,
-    }
+    Cost::new(3 * student.len(), 2 * student.len())
 }

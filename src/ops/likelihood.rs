@@ -1,7 +1,7 @@
 //! The teacher's loss per pixel: the negative log-likelihood under a standard normal, without its
 //! constant (paper, Eq. 3).
 
-use super::Cost;
+use super::{Cost, kernel};
 use crate::cpu::likelihood::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -32,6 +32,7 @@ pub fn likelihood(tape: &Tape, z: &Var, log_det: &Var, mask: &Tensor) -> Result<
         pixels: pixel.len() as u32,
         channels: c as u32,
     };
+    let _kernel = kernel(NAME, "forward", &[zt.shape()], cost(zt.shape()));
     let map = match same_device(NAME, &[&zt, lt, &mask])? {
         Device::Cpu => Tensor::host_tensor(
             pixel,
@@ -57,6 +58,8 @@ pub fn likelihood(tape: &Tape, z: &Var, log_det: &Var, mask: &Tensor) -> Result<
 
 fn backward(z: &Tensor, grad: &Tensor, mask: &Tensor, params: &Params) -> Result<[Tensor; 2]> {
     let pixel = mask.shape();
+    let n = z.shape().len();
+    let _kernel = kernel(NAME, "backward", &[z.shape()], Cost::new(2 * n, 2 * n));
     match same_device(NAME, &[z, grad, mask])? {
         Device::Cpu => {
             let (dz, dl) = cpu::backward(z.host(), grad.host(), mask.host(), params);
@@ -83,9 +86,7 @@ fn backward(z: &Tensor, grad: &Tensor, mask: &Tensor, params: &Params) -> Result
     }
 }
 
+/// Of the forward pass.
 pub fn cost(z: Shape) -> Cost {
-    Cost {
-        flops: 2 * z.len() as u64,
-        bytes: 4 * z.len() as u64,
-    }
+    Cost::new(2 * z.len(), z.len())
 }

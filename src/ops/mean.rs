@@ -1,6 +1,6 @@
 //! Global mean over a picture; the extractor is frozen, so it has no gradient.
 
-use super::{Cost, refuse_gradient};
+use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::mean::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor};
@@ -32,6 +32,7 @@ pub fn mean(tape: &Tape, x: &Var) -> Result<Var> {
         channels: c as u32,
     };
     let shape = Shape::from([n, 1, 1, c]);
+    let _kernel = kernel(NAME, "forward", &[x.shape()], cost(x.shape()));
     let y = match x.device() {
         Device::Cpu => Tensor::host_tensor(shape, cpu::mean(x.host(), &params)),
         Device::Gpu(gpu) => {
@@ -48,8 +49,5 @@ pub fn mean(tape: &Tape, x: &Var) -> Result<Var> {
 }
 
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: x.len() as u64,
-        bytes: 4 * x.len() as u64,
-    }
+    Cost::new(x.len(), x.len())
 }

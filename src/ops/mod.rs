@@ -19,16 +19,11 @@ pub mod sum;
 pub mod unshuffle;
 
 pub use crate::cpu::activation::Activation;
+pub use crate::kernel::Cost;
 
+use crate::kernel::kernel;
 use crate::tape::{Tape, Var};
 use crate::{Error, Result};
-
-/// What an operator has to do: floating-point operations, and bytes read and written once each.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Cost {
-    pub flops: u64,
-    pub bytes: u64,
-}
 
 /// Operators of the frozen extractor and of data preparation have no gradient.
 fn refuse_gradient(op: &'static str, tape: &Tape, inputs: &[&Var]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Bilinear and bicubic interpolation of maps; no gradient.
 
-use super::{Cost, refuse_gradient};
+use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::resize::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor};
@@ -39,6 +39,7 @@ pub fn resize(tape: &Tape, x: &Var, [height, width]: [usize; 2], filter: Filter)
         bicubic: (filter == Filter::Bicubic) as u32,
     };
     let shape = Shape::from([n, height, width, c]);
+    let _kernel = kernel(NAME, "forward", &[x.shape(), shape], cost(x.shape(), shape));
     let y = match x.device() {
         Device::Cpu => Tensor::host_tensor(shape, cpu::resize(x.host(), &params)),
         Device::Gpu(gpu) => {
@@ -55,8 +56,5 @@ pub fn resize(tape: &Tape, x: &Var, [height, width]: [usize; 2], filter: Filter)
 }
 
 pub fn cost(x: Shape, y: Shape) -> Cost {
-    Cost {
-        flops: 32 * y.len() as u64,
-        bytes: 4 * (x.len() + y.len()) as u64,
-    }
+    Cost::new(32 * y.len(), x.len() + y.len())
 }

@@ -1,6 +1,6 @@
 //! The scaling of squeeze-and-excite; the extractor is frozen, so it has no gradient.
 
-use super::{Cost, refuse_gradient};
+use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::scale::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -32,6 +32,7 @@ pub fn scale(tape: &Tape, x: &Var, gate: &Var) -> Result<Var> {
         pixels: (h * w) as u32,
         channels: c as u32,
     };
+    let _kernel = kernel(NAME, "forward", &[shape], cost(shape));
     let y = match same_device(NAME, &[x, gate])? {
         Device::Cpu => Tensor::host_tensor(shape, cpu::scale(x.host(), gate.host(), &params)),
         Device::Gpu(gpu) => {
@@ -49,8 +50,5 @@ pub fn scale(tape: &Tape, x: &Var, gate: &Var) -> Result<Var> {
 }
 
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: x.len() as u64,
-        bytes: 8 * x.len() as u64,
-    }
+    Cost::new(x.len(), 2 * x.len())
 }

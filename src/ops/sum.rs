@@ -1,6 +1,6 @@
 //! The weighted sum of all elements.
 
-use super::Cost;
+use super::{Cost, kernel};
 use crate::Result;
 use crate::cpu::sum::{self as cpu, Params};
 use crate::tape::{Tape, Var};
@@ -29,6 +29,7 @@ pub fn sum(tape: &Tape, x: &Var, weight: f32) -> Result<Var> {
 }
 
 fn forward(x: &Tensor, params: &Params) -> Result<Tensor> {
+    let _kernel = kernel(NAME, "forward", &[x.shape()], cost(x.shape()));
     match x.device() {
         Device::Cpu => Ok(Tensor::host_tensor(
             [1],
@@ -47,6 +48,7 @@ fn forward(x: &Tensor, params: &Params) -> Result<Tensor> {
 }
 
 fn backward(grad: &Tensor, x: Shape, params: &Params) -> Result<Tensor> {
+    let _kernel = kernel(NAME, "backward", &[x], Cost::new(0, x.len()));
     match grad.device() {
         Device::Cpu => Ok(Tensor::host_tensor(
             x,
@@ -65,9 +67,7 @@ fn backward(grad: &Tensor, x: Shape, params: &Params) -> Result<Tensor> {
     }
 }
 
+/// Of the forward pass.
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: x.len() as u64,
-        bytes: 4 * x.len() as u64,
-    }
+    Cost::new(x.len(), x.len())
 }

@@ -1,7 +1,7 @@
 //! Pixel-unshuffle, which makes channels of a depth map's pixels, and its inverse. Inputs are data:
 //! no gradient.
 
-use super::{Cost, refuse_gradient};
+use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::unshuffle::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor};
@@ -49,6 +49,8 @@ pub fn shuffle(tape: &Tape, x: &Var, d: usize) -> Result<Var> {
 fn run(tape: &Tape, x: &Tensor, shape: Shape, geometry: [usize; 5], inverse: bool) -> Result<Var> {
     let [n, h, w, c, d] = geometry.map(|v| v as u32);
     let params = Params { n, h, w, c, d };
+    let entry = if inverse { "shuffle" } else { "forward" };
+    let _kernel = kernel(NAME, entry, &[x.shape(), shape], cost(shape));
     let y = match x.device() {
         Device::Cpu => {
             let direction = if inverse {
@@ -74,8 +76,5 @@ fn run(tape: &Tape, x: &Tensor, shape: Shape, geometry: [usize; 5], inverse: boo
 }
 
 pub fn cost(x: Shape) -> Cost {
-    Cost {
-        flops: 0,
-        bytes: 8 * x.len() as u64,
-    }
+    Cost::new(0, 2 * x.len())
 }
