@@ -18,6 +18,7 @@
 //! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
 //! | [`evaluate`] | AUROC, AUPRO, thresholds, heat maps, the report page |
 //! | [`detector`] | configuration, features, training, scores, the model file |
+//! | [`profile`] | kernel times against the measured roof, traces, comparisons, benchmarks |
 //! | [`selftest`] | every operator against plain f64 loops; gradients against differences |
 //! | [`cli`] | arguments, one file per command |
 //!
@@ -48,6 +49,7 @@ pub mod kernel;
 pub mod models;
 pub mod nn;
 pub mod ops;
+pub mod profile;
 pub mod selftest;
 pub mod tape;
 pub mod tensor;

@@ -10,11 +10,13 @@ const LAYERS: [&str; 15] = [
     "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 8] = [
+const HELPERS: [&str; 10] = [
     "shaders/prelude.wgsl",
+    "shaders/roof.wgsl",
     "src/cpu/mod.rs",
     "src/cpu/simd.rs",
     "src/cpu/matmul.rs",
+    "src/cpu/roof.rs",
     "src/cpu/winograd.rs",
     "src/ops/mod.rs",
     "src/selftest/mod.rs",

@@ -38,7 +38,25 @@ pub enum Command {
     /// Prove every operator on a device against its reference
     #[command(after_help = "Example: astray selftest --device gpu --operator conv2d")]
     Selftest(Selftest),
+    /// Time operators and whole models: first run, median, 99th percentile, throughput
+    #[command(
+        after_help = "Example: astray bench student --batch 1,8 --json bench.json",
+        after_long_help = BENCH_HELP
+    )]
+    Bench(Bench),
 }
+
+const BENCH_HELP: &str = "\
+Example: astray bench student --batch 1,8 --json bench.json
+
+Models, with seeded weights: extractor-b5-768, teacher-2d, teacher-3d, teacher-2d-step,
+teacher-3d-step, student, student-step (a step is one of training), predict-2d, predict-3d (from
+files to a score), depth-800 (one 800x800 map with 15 % holes prepared). Operators: the sizes of
+these models, and the cases of `astray selftest`.
+
+The JSON file is a list of objects, one for each case and batch size:
+  name, kind (operator or model), device, batch, shape, cold_ms, p50_ms, p99_ms, runs,
+  per_second (pictures, by the median), gflops, gb_per_s, percent_of_roof";
 
 #[derive(Debug, Args)]
 pub struct Demo {
@@ -174,6 +192,23 @@ pub struct Selftest {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// The case of this name, or all whose name contains it
+    pub filter: Option<String>,
+    #[command(flatten)]
+    pub device: DeviceArg,
+    /// Batch sizes, for what has one
+    #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = positive)]
+    pub batch: Vec<usize>,
+    /// How long each case is repeated, at least three runs
+    #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Write the results into this file
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
 /// Where the configuration comes from: preset, then file, then settings.
 #[derive(Debug, Args)]
 pub struct ConfigArgs {
@@ -279,6 +314,20 @@ fn quantile(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("expected a number above 0 and at most 1, such as 0.99".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(value) if value > 0 => Ok(value),
+        _ => Err("expected a whole number above 0, such as 8".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=3600.0).contains(&value) => Ok(value),
+        _ => Err("expected seconds from 0 to 3600, such as 0.5".into()),
     }
 }
 

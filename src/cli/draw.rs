@@ -67,6 +67,17 @@ pub fn draw_dataset(
     })
 }
 
+/// A folder with this many good parts to learn from, which is removed when dropped.
+///
+/// # Errors
+/// Failed writing.
+pub fn drawn_parts(count: usize) -> Result<tempfile::TempDir> {
+    let folder =
+        tempfile::tempdir().map_err(|e| Error::failed(format!("temporary folder: {e}")))?;
+    draw_dataset(folder.path(), 0, count, 0, 0, || ())?;
+    Ok(folder)
+}
+
 /// How many samples [`draw_dataset`] draws with these counts.
 pub fn sample_count(train_count: usize, test_good: usize, per_defect: usize) -> usize {
     jobs(Path::new(""), train_count, test_good, per_defect).len()

@@ -1,6 +1,7 @@
 //! The command line: each command is a file with `run(&args) -> Result<exit status>`.
 
 pub mod args;
+mod bench;
 mod calibrate;
 mod config;
 mod demo;
@@ -42,6 +43,7 @@ pub fn run() -> Result<u8> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Bench(args) => bench::run(&args),
     }
 }
 

@@ -15,6 +15,7 @@ mod matmul;
 pub mod mean;
 pub mod permute;
 pub mod resize;
+pub mod roof;
 pub mod scale;
 mod simd;
 pub mod split;

@@ -172,8 +172,14 @@ impl Extractor {
     /// # Errors
     /// A file that cannot be used.
     pub fn depth(&self, path: &Path) -> Result<Depth> {
+        let options = self.depth_options();
+        preprocess(&DepthMap::load(path, options.depth_scale)?, &options, path)
+    }
+
+    /// How depth maps are prepared.
+    pub fn depth_options(&self) -> DepthOptions {
         let depth = &self.config.depth;
-        let options = DepthOptions {
+        DepthOptions {
             depth_scale: depth.unit_mm / 1000.0,
             fill_passes: depth.fill_passes,
             background: match depth.background {
@@ -189,8 +195,7 @@ impl Extractor {
                 config::Mask::Soft => DepthMask::Soft,
             },
             resize: resize(self.config.input.resize),
-        };
-        preprocess(&DepthMap::load(path, options.depth_scale)?, &options, path)
+        }
     }
 
     /// The features of one part. RGB features are looked up in, and added to, `cache`; a cache that

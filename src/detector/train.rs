@@ -303,3 +303,24 @@ pub fn train(
         },
     ))
 }
+
+impl Detector {
+    /// With seeded networks that learned nothing: for measurements, which do not depend on weights.
+    ///
+    /// # Errors
+    /// As [`train`].
+    pub fn untrained(mut extractor: Extractor) -> Result<Self> {
+        let (side, channels) = (extractor.side(), extractor.channels());
+        let blank = Features {
+            map: vec![0.0; side * side * channels],
+            mask: vec![1.0; side * side],
+        };
+        let config = extractor.config.clone();
+        extractor.config.train.teacher_epochs = 0;
+        extractor.config.train.student_epochs = 0;
+        let (mut detector, _) = train(extractor, &[blank], &mut |_| ())?;
+        detector.config = config.clone();
+        detector.extractor.config = config;
+        Ok(detector)
+    }
+}

@@ -1,0 +1,343 @@
+//! What happened while a job ran, gathered from the spans and events of [`crate::kernel`].
+
+use crate::Result;
+use crate::gpu::Timings;
+use crate::kernel::{Cost, KERNEL, LAUNCH, STEP};
+use crate::tensor::Device;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::{Layer, Registry};
+
+/// A span of time on the clock of the recording.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Interval {
+    pub start: Duration,
+    pub time: Duration,
+}
+
+/// One call of a kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Call {
+    pub op: String,
+    pub entry: String,
+    pub shapes: String,
+    pub variant: String,
+    pub cost: Cost,
+    /// On the calling thread: the work itself on the CPU, the recording of launches on a GPU.
+    pub host: Interval,
+    /// The host's time without that of kernels and steps inside.
+    pub own: Duration,
+    pub thread: usize,
+    /// What it launched on the GPU.
+    pub launches: Vec<Launch>,
+}
+
+impl Call {
+    /// Time on the device. Work that is parallel inside counts once.
+    pub fn time(&self) -> Duration {
+        match self.launches[..] {
+            [] => self.own,
+            _ => self.launches.iter().map(|launch| launch.at.time).sum(),
+        }
+    }
+}
+
+/// One launch of a shader.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    pub shader: String,
+    pub entry: String,
+    pub at: Interval,
+}
+
+/// Work that is no kernel: decoding, upload, a training step.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub name: String,
+    pub at: Interval,
+    /// Without kernels and steps inside.
+    pub own: Duration,
+    pub thread: usize,
+}
+
+/// All of one run.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    pub calls: Vec<Call>,
+    pub steps: Vec<Step>,
+    /// Launches that no kernel announced: a mistake in an operator.
+    pub strays: Vec<Launch>,
+    pub wall: Duration,
+    /// GPU times are by the host's clock.
+    pub estimated: bool,
+}
+
+/// A tracing layer that records while [`Recorder::record`] runs; otherwise it does nothing.
+#[derive(Clone, Default)]
+pub struct Recorder(Arc<Mutex<Option<State>>>);
+
+struct State {
+    origin: Instant,
+    threads: Vec<ThreadId>,
+    spans: Vec<Span>,
+    launches: Vec<Announced>,
+}
+
+/// The event of a launch, before its time is known.
+struct Announced {
+    index: usize,
+    kernel: Option<usize>,
+    shader: String,
+    entry: String,
+}
+
+struct Span {
+    parent: Option<usize>,
+    is_kernel: bool,
+    fields: Fields,
+    at: Interval,
+    inside: Duration,
+    thread: usize,
+}
+
+#[derive(Default)]
+struct Fields {
+    call: Call,
+    index: usize,
+    shader: String,
+}
+
+/// Where a span stands in [`State::spans`].
+struct Place(usize);
+
+impl Recorder {
+    /// Runs `job` and tells what happened. Every launch is timed by itself, by timestamps or, where
+    /// `timestamps` is false or the adapter has none, by the host's clock.
+    ///
+    /// # Errors
+    /// Those of the job and of the device.
+    pub fn record<R>(
+        &self,
+        device: &Device,
+        timestamps: bool,
+        job: impl FnOnce() -> Result<R>,
+    ) -> Result<(R, Recording)> {
+        device.wait()?;
+        if let Device::Gpu(gpu) = device {
+            gpu.start_timing(timestamps);
+        }
+        let origin = Instant::now();
+        *self.state() = Some(State {
+            origin,
+            threads: Vec::new(),
+            spans: Vec::new(),
+            launches: Vec::new(),
+        });
+        let result = job();
+        let waited = device.wait();
+        let wall = origin.elapsed();
+        let state = self.state().take();
+        let timings = match device {
+            Device::Gpu(gpu) => Some(gpu.stop_timing()?),
+            Device::Cpu => None,
+        };
+        let result = result?;
+        waited?;
+        let mut recording = Recording {
+            wall,
+            estimated: timings.as_ref().is_some_and(|t| t.estimated),
+            ..Recording::default()
+        };
+        if let Some(state) = state {
+            state.finish(timings, &mut recording);
+        }
+        Ok((result, recording))
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<State>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Is it one of the targets that are recorded? For a filter in front of this layer.
+    pub fn wants(metadata: &Metadata) -> bool {
+        [KERNEL, STEP, LAUNCH].contains(&metadata.target())
+    }
+}
+
+/// As [`Recorder::record`], with a recorder that nothing else sees; what happens on other threads is
+/// not recorded, nor is anything logged.
+///
+/// # Errors
+/// Those of the job and of the device.
+pub fn record<R>(
+    device: &Device,
+    timestamps: bool,
+    job: impl FnOnce() -> Result<R>,
+) -> Result<(R, Recording)> {
+    let recorder = Recorder::default();
+    let subscriber = Registry::default().with(recorder.clone());
+    tracing::subscriber::with_default(subscriber, || recorder.record(device, timestamps, job))
+}
+
+impl State {
+    fn thread(&mut self) -> usize {
+        let id = std::thread::current().id();
+        let found = self.threads.iter().position(|&thread| thread == id);
+        found.unwrap_or_else(|| {
+            self.threads.push(id);
+            self.threads.len() - 1
+        })
+    }
+
+    fn finish(self, timings: Option<Timings>, recording: &mut Recording) {
+        let mut calls = vec![None; self.spans.len()];
+        for (i, span) in self.spans.into_iter().enumerate() {
+            let own = span.at.time.saturating_sub(span.inside);
+            let (at, thread) = (span.at, span.thread);
+            if span.is_kernel {
+                calls[i] = Some(recording.calls.len());
+                recording.calls.push(Call {
+                    host: at,
+                    own,
+                    thread,
+                    ..span.fields.call
+                });
+            } else {
+                let name = span.fields.call.op;
+                recording.steps.push(Step {
+                    name,
+                    at,
+                    own,
+                    thread,
+                });
+            }
+        }
+        let Some(timings) = timings else { return };
+        let before = timings.origin.saturating_duration_since(self.origin);
+        let after = self.origin.saturating_duration_since(timings.origin);
+        for launch in self.launches {
+            let timing = timings.launches.get(launch.index).copied();
+            let timing = timing.unwrap_or_default();
+            let at = Interval {
+                start: (timing.start + before).saturating_sub(after),
+                time: timing.time,
+            };
+            let kernel = launch.kernel.and_then(|span| calls[span]);
+            let launch = Launch {
+                shader: launch.shader,
+                entry: launch.entry,
+                at,
+            };
+            match kernel {
+                Some(call) => recording.calls[call].launches.push(launch),
+                None => recording.strays.push(launch),
+            }
+        }
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let slot = match field.name() {
+            "op" | "name" => &mut self.call.op,
+            "entry" => &mut self.call.entry,
+            "shapes" => &mut self.call.shapes,
+            "variant" => &mut self.call.variant,
+            "shader" => &mut self.shader,
+            _ => return,
+        };
+        *slot = value.to_string();
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "flops" => self.call.cost.flops = value,
+            "bytes" => self.call.cost.bytes = value,
+            "index" => self.index = value as usize,
+            _ => {}
+        }
+    }
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
+    fn on_new_span(&self, attributes: &Attributes, id: &Id, context: Context<S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut state = self.state();
+        let Some(state) = state.as_mut() else { return };
+        let mut fields = Fields::default();
+        attributes.record(&mut fields);
+        let parents = span.scope().skip(1);
+        let parent = parents.flat_map(|s| s.extensions().get::<Place>().map(|p| p.0));
+        let parent = parent.into_iter().next();
+        span.extensions_mut().insert(Place(state.spans.len()));
+        let thread = state.thread();
+        state.spans.push(Span {
+            parent,
+            is_kernel: attributes.metadata().target() == KERNEL,
+            fields,
+            at: Interval {
+                start: state.origin.elapsed(),
+                time: Duration::ZERO,
+            },
+            inside: Duration::ZERO,
+            thread,
+        });
+    }
+
+    fn on_record(&self, id: &Id, values: &tracing::span::Record, context: Context<S>) {
+        let Some(span) = context.span(id) else { return };
+        let mut state = self.state();
+        if let (Some(state), Some(place)) = (state.as_mut(), span.extensions().get::<Place>())
+            && let Some(span) = state.spans.get_mut(place.0)
+        {
+            values.record(&mut span.fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event, context: Context<S>) {
+        if event.metadata().target() != LAUNCH {
+            return;
+        }
+        let mut state = self.state();
+        let Some(state) = state.as_mut() else { return };
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let around = context.event_scope(event).into_iter().flatten();
+        let mut kernels = around
+            .flat_map(|s| s.extensions().get::<Place>().map(|p| p.0))
+            .filter(|&i| state.spans.get(i).is_some_and(|s| s.is_kernel));
+        let kernel = kernels.next();
+        state.launches.push(Announced {
+            index: fields.index,
+            kernel,
+            shader: fields.shader,
+            entry: fields.call.entry,
+        });
+    }
+
+    fn on_close(&self, id: Id, context: Context<S>) {
+        let Some(span) = context.span(&id) else {
+            return;
+        };
+        let mut state = self.state();
+        if let (Some(state), Some(place)) = (state.as_mut(), span.extensions().get::<Place>())
+            && let Some(span) = state.spans.get_mut(place.0)
+        {
+            span.at.time = state.origin.elapsed().saturating_sub(span.at.start);
+            let (time, parent) = (span.at.time, span.parent);
+            if let Some(parent) = parent.and_then(|parent| state.spans.get_mut(parent)) {
+                parent.inside += time;
+            }
+        }
+    }
+}

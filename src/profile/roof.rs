@@ -1,0 +1,153 @@
+//! What the device can do at best, measured here: copying, and multiply-adds in registers.
+
+use crate::Result;
+use crate::cpu::roof::{self as cpu, Params};
+use crate::gpu::Gpu;
+use crate::kernel::Cost;
+use crate::tensor::Device;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const SHADER: &str = include_str!("../../shaders/roof.wgsl");
+/// Larger than any cache, smaller than any binding.
+const COPIED: usize = 1 << 24;
+/// The best of so many runs counts.
+const RUNS: usize = 5;
+/// Runs grow until one takes this long.
+const LONG_ENOUGH: Duration = Duration::from_millis(8);
+
+/// f32, without matrix units.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Roof {
+    /// Bytes read and written, 10⁹ a second.
+    pub gb_per_s: f64,
+    /// 10⁹ operations a second, a multiply-add being two.
+    pub gflops: f64,
+    /// By the host's clock: lower than the truth.
+    pub estimated: bool,
+}
+
+impl Roof {
+    /// # Errors
+    /// As the device.
+    pub fn measure(device: &Device, timestamps: bool) -> Result<Self> {
+        match device {
+            Device::Cpu => Ok(Self::of_cpu()),
+            Device::Gpu(gpu) => Self::of_gpu(gpu, timestamps),
+        }
+    }
+
+    fn of_cpu() -> Self {
+        let (from, mut to) = (vec![1.0; COPIED], vec![0.0; COPIED]);
+        let copy = best(|| {
+            let start = Instant::now();
+            cpu::copy(&from, &mut to);
+            start.elapsed()
+        });
+        let mut params = Params {
+            count: 4 * rayon::current_num_threads() as u32,
+            rounds: 1 << 12,
+        };
+        let run = |params: &Params| {
+            let start = Instant::now();
+            std::hint::black_box(cpu::arithmetic(params));
+            start.elapsed()
+        };
+        while run(&params) < LONG_ENOUGH {
+            params.rounds *= 2;
+        }
+        let arithmetic = best(|| run(&params));
+        Self {
+            gb_per_s: rate(8 * COPIED as u64, copy),
+            gflops: rate(cpu::flops(&params), arithmetic),
+            estimated: false,
+        }
+    }
+
+    fn of_gpu(gpu: &Arc<Gpu>, timestamps: bool) -> Result<Self> {
+        let floats = COPIED.min(gpu.max_elements() / 4 * 4);
+        let (from, to) = (gpu.upload(&vec![0.5; floats])?, gpu.alloc(floats)?);
+        let launch = |entry: &'static str, count: usize, rounds: u32| -> Result<(Duration, bool)> {
+            gpu.wait()?;
+            gpu.start_timing(timestamps);
+            let params = Params {
+                count: count as u32,
+                rounds,
+            };
+            let pass = gpu.pass("roof", SHADER).entry(entry);
+            pass.read(&from).write(&to).params(&params).run(count)?;
+            let timings = gpu.stop_timing()?;
+            Ok((timings.launches[0].time, timings.estimated))
+        };
+        let mut copy = Duration::MAX;
+        for _ in 0..=RUNS {
+            copy = copy.min(launch("copy", floats / 4, 1)?.0);
+        }
+        let (count, mut rounds) = (floats / 16, 16);
+        while rounds < 1 << 14 && launch("arithmetic", count, rounds)?.0 < LONG_ENOUGH {
+            rounds *= 2;
+        }
+        let mut arithmetic = (Duration::MAX, true);
+        for _ in 0..RUNS {
+            arithmetic = arithmetic.min(launch("arithmetic", count, rounds)?);
+        }
+        let flops = 64 * count as u64 * u64::from(rounds);
+        Ok(Self {
+            gb_per_s: rate(8 * floats as u64, copy),
+            gflops: rate(flops, arithmetic.0),
+            estimated: arithmetic.1,
+        })
+    }
+
+    /// The most operations a second that work of this cost can reach.
+    fn attainable(&self, cost: Cost) -> f64 {
+        self.gflops.min(self.gb_per_s * intensity(cost))
+    }
+
+    /// Does moving the bytes take longer than the operations?
+    pub fn is_memory_bound(&self, cost: Cost) -> bool {
+        self.gb_per_s * intensity(cost) < self.gflops
+    }
+
+    /// How near work that took `seconds` comes to the roof, in percent. Above 100 where data stay in
+    /// a cache, or where fewer operations give the same result (Winograd).
+    pub fn percent(&self, cost: Cost, seconds: f64) -> f64 {
+        let ideal = match cost.flops {
+            0 => cost.bytes as f64 / self.gb_per_s,
+            flops => flops as f64 / self.attainable(cost),
+        };
+        100.0 * ideal / 1e9 / seconds
+    }
+}
+
+/// Operations per byte.
+pub fn intensity(cost: Cost) -> f64 {
+    cost.flops as f64 / cost.bytes.max(1) as f64
+}
+
+/// Does this GPU tell the time? Some drivers offer timestamps and return zeros.
+///
+/// # Errors
+/// As the device.
+pub fn tells_time(gpu: &Arc<Gpu>) -> Result<bool> {
+    let buffer = gpu.upload(&[0.0; 4096])?;
+    let to = gpu.alloc(4096)?;
+    gpu.start_timing(true);
+    let params = Params {
+        count: 1024,
+        rounds: 1,
+    };
+    let pass = gpu.pass("roof", SHADER).entry("copy");
+    pass.read(&buffer).write(&to).params(&params).run(1024)?;
+    let timings = gpu.stop_timing()?;
+    Ok(!timings.estimated && timings.launches.iter().any(|l| !l.time.is_zero()))
+}
+
+fn best(mut run: impl FnMut() -> Duration) -> Duration {
+    (0..=RUNS).map(|_| run()).min().unwrap_or_default()
+}
+
+fn rate(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_nanos().max(1) as f64
+}
