@@ -250,6 +250,18 @@ fn params(text: &str) -> Option<Vec<(String, String)>> {
         .collect()
 }
 
+/// Where the parameters of a shader stand in Rust: `src/cpu/<operator>.rs`; those of a variant,
+/// `shaders/<operator>/<variant>.wgsl`, in the file of `src/ops/<operator>/` that embeds it.
+fn twin(tree: &Tree, name: &str) -> String {
+    let Some((operator, _)) = name.split_once('/') else {
+        return format!("src/cpu/{name}.rs");
+    };
+    let folder = format!("src/ops/{operator}/");
+    let embeds = |text: &str| text.contains(&format!("shaders/{name}.wgsl\""));
+    let found = (tree.iter()).find(|(path, text)| path.starts_with(&folder) && embeds(text));
+    found.map_or(format!("{folder}…"), |(path, _)| path.clone())
+}
+
 fn params_that_differ(tree: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for (path, shader) in tree {
@@ -259,7 +271,7 @@ fn params_that_differ(tree: &Tree) -> Vec<String> {
         let Some(name) = name.and_then(|n| n.strip_suffix(".wgsl")) else {
             continue;
         };
-        let twin = format!("src/cpu/{name}.rs");
+        let twin = twin(tree, name);
         let Some(rust) = tree.get(&twin) else {
             found.push(format!("{path}: there is no {twin}"));
             continue;
@@ -268,7 +280,7 @@ fn params_that_differ(tree: &Tree) -> Vec<String> {
             (Some(a), Some(b)) if a == b && !a.is_empty() => {}
             (a, b) => found.push(format!("{path} has {a:?}\n{twin} has {b:?}")),
         }
-        let before = rust.split("pub struct Params").next().unwrap_or("");
+        let before = rust.split("struct Params").next().unwrap_or("");
         let attributes = before.rsplit("\n\n").next().unwrap_or("");
         if !attributes.contains("#[repr(C)]") {
             found.push(format!("{twin}: Params is not #[repr(C)]"));

@@ -232,6 +232,9 @@ pub struct DeviceArg {
     /// those that are not there are built in
     #[arg(long, value_name = "DIR")]
     pub shaders: Option<PathBuf>,
+    /// Of the GPU's kernels for a convolution take this one wherever it applies
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 
 use super::args::{DeviceArg, DeviceChoice};
 use crate::gpu::{self, AdapterReport};
+use crate::ops::conv2d::Variant;
 use crate::tensor::Device;
 use crate::{Error, Result};
 
@@ -12,19 +13,33 @@ use crate::{Error, Result};
 /// [`Error::Usage`] listing the devices when there is none such, or for kernels without a GPU;
 /// [`Error::Device`] when the driver refuses.
 pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
-    if args.name == DeviceChoice::Cpu && args.shaders.is_none() {
+    let for_gpu = match (&args.shaders, &args.variant) {
+        (Some(_), _) => Some("--shaders"),
+        (_, Some(_)) => Some("--variant"),
+        _ => None,
+    };
+    if args.name == DeviceChoice::Cpu && for_gpu.is_none() {
         return Ok(Device::Cpu); // drivers are slow to ask, and may be broken
     }
     let adapters = gpu::adapters();
     let Some(adapter) = select(&args.name, &adapters)? else {
-        return match &args.shaders {
+        return match for_gpu {
             None => Ok(Device::Cpu),
-            Some(_) => Err(Error::usage(format!(
-                "--shaders: kernels run on a GPU, and the device is the CPU; expected a GPU by --device: {}",
+            Some(option) => Err(Error::usage(format!(
+                "{option}: kernels run on a GPU, and the device is the CPU; expected a GPU by --device: {}",
                 expected(&adapters)
             ))),
         };
     };
+    if let Some(name) = &args.variant
+        && !Variant::ALL.iter().any(|variant| variant.name() == name)
+    {
+        let known: Vec<_> = Variant::ALL.iter().map(|v| v.name()).collect();
+        return Err(Error::usage(format!(
+            "--variant: there is no kernel \"{name}\"; expected one of {}",
+            known.join(", ")
+        )));
+    }
     if let Some(folder) = args.shaders.as_ref().filter(|folder| !folder.is_dir()) {
         return Err(Error::usage(format!(
             "--shaders {}: expected a folder with WGSL files named as in `shaders/`; there is none",
@@ -34,6 +49,7 @@ pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
     let options = gpu::Options {
         poison,
         shaders: args.shaders.clone(),
+        variant: args.variant.clone(),
     };
     gpu::open(adapter.index, &options).map(Device::Gpu)
 }

@@ -101,7 +101,8 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
             format!("no such adapter; {} found", list.len()),
         )
     })?;
-    let name = adapter.get_info().name;
+    let report = report(index, adapter);
+    let name = report.name.clone();
     let wanted =
         wgpu::Features::IMMEDIATES | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
     let features = adapter.features() & wanted;
@@ -122,12 +123,13 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let immediate_bytes = device.limits().max_immediate_size;
     let immediates = features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128;
     Ok(Arc::new(Gpu {
-        name,
+        report,
         immediates,
         shaders: Shaders::new(options.shaders.clone(), immediates),
         device,
         queue,
         poison: options.poison,
+        variant: options.variant.clone(),
         lost,
         pipelines: Mutex::default(),
         recorder: Mutex::new(Recorder::default()),

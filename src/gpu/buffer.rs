@@ -4,8 +4,8 @@ use super::{Gpu, lock};
 use crate::kernel::step;
 use crate::{Error, Result};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 /// Buffers that wait to be used again, by size in bytes.
 pub(super) type Pool = HashMap<u64, Vec<wgpu::Buffer>>;
@@ -15,7 +15,11 @@ pub struct Buffer {
     gpu: Arc<Gpu>,
     pub(super) raw: wgpu::Buffer,
     len: usize,
+    derived: Mutex<HashMap<Form, Arc<Buffer>>>,
 }
+
+/// What a buffer was made into, and a number that goes with it.
+type Form = (&'static str, u32);
 
 impl Buffer {
     /// Number of f32 elements.
@@ -25,6 +29,28 @@ impl Buffer {
 
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Another form of the contents, such as packed weights: made once, kept until they change.
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn derived(
+        &self,
+        form: Form,
+        make: impl FnOnce() -> Result<Buffer>,
+    ) -> Result<Arc<Buffer>> {
+        if let Some(found) = lock(&self.derived).get(&form) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(make()?);
+        lock(&self.derived).insert(form, made.clone());
+        Ok(made)
+    }
+
+    /// The contents are about to change.
+    pub(super) fn changes(&self) {
+        lock(&self.derived).clear();
     }
 
     /// Bytes in use, without the pool's rounding.
@@ -73,6 +99,7 @@ impl Gpu {
             gpu: self.clone(),
             raw,
             len,
+            derived: Mutex::default(),
         };
         if self.poison {
             self.write(&buffer, &vec![f32::NAN; len]);
@@ -108,7 +135,7 @@ impl Gpu {
 
     fn out_of_memory(&self, bytes: u64) -> Error {
         Error::OutOfMemory {
-            device: self.name.clone(),
+            device: self.report.name.clone(),
             bytes,
         }
     }
@@ -125,6 +152,7 @@ impl Gpu {
     }
 
     fn write(&self, buffer: &Buffer, data: &[f32]) {
+        buffer.changes();
         // A write overtakes what is recorded but not submitted; the buffer may still be read there.
         self.submit();
         self.queue
@@ -133,6 +161,7 @@ impl Gpu {
 
     /// Copies one buffer to another of the same length.
     pub fn copy(&self, from: &Buffer, to: &Buffer) {
+        to.changes();
         let mut recorder = lock(&self.recorder);
         recorder.pass = None;
         let encoder = recorder

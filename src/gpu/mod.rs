@@ -33,16 +33,19 @@ pub struct Options {
     pub poison: bool,
     /// Take kernels from this folder; those that are not there are built in.
     pub shaders: Option<PathBuf>,
+    /// Of the kernels that there are for an operator, take the one of this name where it applies.
+    pub variant: Option<String>,
 }
 
 /// An opened GPU. Cheap to share: always behind an `Arc`.
 pub struct Gpu {
-    name: String,
+    report: AdapterReport,
     device: wgpu::Device,
     queue: wgpu::Queue,
     immediates: bool,
     shaders: shaders::Shaders,
     poison: bool,
+    variant: Option<String>,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<pipeline::Key, Arc<pipeline::Pipeline>>>,
     recorder: Mutex<Recorder>,
@@ -61,14 +64,29 @@ struct Recorder {
 
 impl std::fmt::Debug for Gpu {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Gpu({})", self.name)
+        write!(f, "Gpu({})", self.report.name)
     }
 }
 
 impl Gpu {
     /// The adapter's name, as the driver reports it.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.report.name
+    }
+
+    /// What `astray devices` shows of the adapter.
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// The kernel to take where there are several, as [`Options::variant`] said.
+    pub fn variant(&self) -> Option<&str> {
+        self.variant.as_deref()
+    }
+
+    /// Threads of the narrowest subgroup; 8 where the adapter does not say.
+    pub fn lanes(&self) -> u32 {
+        self.report.subgroups.map_or(8, |[narrowest, _]| narrowest)
     }
 
     /// The most bytes that were allocated at one time.
@@ -126,7 +144,7 @@ impl Gpu {
 
     fn error(&self, message: String) -> Error {
         Error::Device {
-            device: self.name.clone(),
+            device: self.report.name.clone(),
             message,
         }
     }

@@ -53,6 +53,7 @@ impl<'a> Pass<'a> {
 
     /// The next binding, read and written.
     pub fn write(self, buffer: &'a Buffer) -> Self {
+        buffer.changes();
         self.bind(buffer, true)
     }
 

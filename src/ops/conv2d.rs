@@ -6,8 +6,16 @@ use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
 
+mod gradient;
+mod pack;
+mod plain;
+mod sum;
+mod tiles;
+mod variant;
+
+pub use variant::Variant;
+
 const NAME: &str = "conv2d";
-const SHADER: &str = include_str!("../../shaders/conv2d.wgsl");
 
 /// Rows and columns added around the picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -233,18 +241,8 @@ fn forward(
             Ok(Tensor::host_tensor(shape, y))
         }
         Device::Gpu(gpu) => {
-            let y = gpu.alloc(shape.len())?;
-            let pass = gpu
-                .pass(NAME, SHADER)
-                .read(x.buffer())
-                .read(weight.buffer())
-                .read(bias.buffer());
-            let pass = pass
-                .read(residual.unwrap_or(bias).buffer())
-                .write(&y)
-                .params(p);
-            let rows = (p.n * p.out_h) as usize;
-            pass.run(rows * p.out_w.div_ceil(4) as usize * p.c_out.div_ceil(4) as usize)?;
+            let inputs = [x, weight, bias].map(Tensor::buffer);
+            let y = variant::forward(gpu, inputs, residual.map(Tensor::buffer), p)?;
             Ok(Tensor::gpu_tensor(gpu, shape, y))
         }
     }
@@ -260,13 +258,7 @@ fn backward_input(grad: &Tensor, weight: &Tensor, x: Shape, p: &Params) -> Resul
             cpu::backward_input(grad.host(), weight.host(), p),
         )),
         Device::Gpu(gpu) => {
-            let dx = gpu.alloc(x.len())?;
-            let pass = gpu.pass(NAME, SHADER).entry("backward_input");
-            pass.read(grad.buffer())
-                .read(weight.buffer())
-                .write(&dx)
-                .params(p)
-                .run(x.len())?;
+            let dx = variant::backward_input(gpu, [grad, weight].map(Tensor::buffer), p)?;
             Ok(Tensor::gpu_tensor(gpu, x, dx))
         }
     }
@@ -291,14 +283,7 @@ fn backward_weight(
             ))
         }
         Device::Gpu(gpu) => {
-            let (dw, db) = (gpu.alloc(weight.len())?, gpu.alloc(bias.len())?);
-            let pass = gpu.pass(NAME, SHADER).entry("backward_weight");
-            let pass = pass
-                .read(x.buffer())
-                .read(grad.buffer())
-                .write(&dw)
-                .write(&db);
-            pass.params(p).run(weight.len() + bias.len())?;
+            let [dw, db] = variant::backward_weight(gpu, [x, grad].map(Tensor::buffer), p)?;
             Ok((
                 Tensor::gpu_tensor(gpu, weight, dw),
                 Tensor::gpu_tensor(gpu, bias, db),

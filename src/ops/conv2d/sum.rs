@@ -1,0 +1,79 @@
+//! Sums of slices and of columns, always in the same order.
+
+use crate::Result;
+use crate::gpu::{Buffer, Gpu};
+use crate::ops::Activation;
+use bytemuck::{Pod, Zeroable};
+use std::sync::Arc;
+
+const NAME: &str = "conv2d/sum";
+const SHADER: &str = include_str!("../../../shaders/conv2d/sum.wgsl");
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Params {
+    slices: u32,
+    rows: u32,
+    groups: u32,
+    bias: u32,
+    activation: u32,
+    slope: f32,
+    residual: u32,
+}
+
+fn run(
+    gpu: &Arc<Gpu>,
+    partial: &Buffer,
+    bias: Option<&Buffer>,
+    residual: Option<&Buffer>,
+    params: &Params,
+) -> Result<Buffer> {
+    let groups = (params.rows * params.groups) as usize;
+    let y = gpu.alloc(4 * groups)?;
+    gpu.pass(NAME, SHADER)
+        .read(partial)
+        .read(bias.unwrap_or(partial))
+        .read(residual.unwrap_or(partial))
+        .write(&y)
+        .params(params)
+        .run(groups)?;
+    Ok(y)
+}
+
+/// Σ partial `[slices, …, groups·4]`.
+pub(super) fn slices(gpu: &Arc<Gpu>, partial: Buffer, slices: u32, groups: u32) -> Result<Buffer> {
+    if slices == 1 {
+        return Ok(partial);
+    }
+    let params = Params {
+        slices,
+        rows: partial.len() as u32 / slices / groups / 4,
+        groups,
+        bias: 0,
+        activation: Activation::Identity.kind(),
+        slope: 0.0,
+        residual: 0,
+    };
+    run(gpu, &partial, None, None, &params)
+}
+
+/// Σ of the rows of x `[rows, groups·4]`.
+pub(super) fn columns(gpu: &Arc<Gpu>, x: &Buffer, groups: u32) -> Result<Buffer> {
+    let rows = x.len() as u32 / groups / 4;
+    // As many slices as rows in each keep both sums short.
+    let slices = (rows as f64).sqrt().ceil() as u32;
+    let params = Params {
+        slices,
+        rows,
+        groups,
+        bias: 0,
+        activation: Activation::Identity.kind(),
+        slope: 0.0,
+        residual: 0,
+    };
+    let sums = gpu.alloc((4 * slices * groups) as usize)?;
+    let pass = gpu.pass(NAME, SHADER).entry("columns");
+    let pass = pass.read(x).write(&sums).params(&params);
+    pass.run((slices * groups) as usize)?;
+    self::slices(gpu, sums, slices, groups)
+}
