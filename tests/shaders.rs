@@ -1,5 +1,6 @@
 //! Every shader is validated by naga and translated to SPIR-V, MSL and HLSL.
 
+use naga::back::pipeline_constants::process_overrides;
 use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use std::path::Path;
@@ -33,9 +34,12 @@ fn translate_to_every_backend() {
             let source = astray::gpu::source(&text, immediates);
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
-            let info = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
+            let checked = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES)
                 .validate(&module)
                 .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
+            let constants = &Default::default();
+            let (module, info) = process_overrides(&module, &checked, None, constants)
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
             spv::write_vec(&module, &info, &spv::Options::default(), None)
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
             let (_, made) = msl::write_string(

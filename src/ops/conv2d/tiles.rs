@@ -1,13 +1,36 @@
 //! The tiled kernels: convolution as a matrix product over pixels, taps and channels.
 
 use super::pack::{self, Wide};
-use super::variant::Tile;
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
 use crate::ops::Activation;
 use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
+
+/// A kernel that makes a block of the output in every workgroup.
+pub(super) struct Tile {
+    pub name: &'static str,
+    pub shader: &'static str,
+    /// Output pixels of a workgroup.
+    pub pixels: u32,
+    /// Output channels of a workgroup; weights are packed in blocks of so many.
+    pub channels: u32,
+    pub constants: Vec<(&'static str, f64)>,
+}
+
+impl Tile {
+    /// 24 pixels × 16 channels in the registers of a thread.
+    pub fn direct(gpu: &Gpu) -> Self {
+        Self {
+            name: "conv2d/direct",
+            shader: include_str!("../../../shaders/conv2d/direct.wgsl"),
+            pixels: 24 * gpu.lanes(),
+            channels: 16,
+            constants: vec![("LANES", gpu.lanes().into())],
+        }
+    }
+}
 
 /// What a tiled kernel computes; channels in groups of 4.
 #[repr(C)]

@@ -1,35 +1,12 @@
 //! Which kernel runs a convolution on a GPU.
 
-use super::tiles::convolution;
+use super::tiles::{Tile, convolution};
 use super::{gradient, plain};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
+use crate::kernel;
 use std::sync::Arc;
-
-/// A kernel that makes a block of the output in every workgroup.
-pub(super) struct Tile {
-    pub name: &'static str,
-    pub shader: &'static str,
-    /// Output pixels of a workgroup.
-    pub pixels: u32,
-    /// Output channels of a workgroup; weights are packed in blocks of so many.
-    pub channels: u32,
-    pub constants: Vec<(&'static str, f64)>,
-}
-
-impl Tile {
-    /// 24 pixels × 16 channels in the registers of a thread.
-    pub fn direct(gpu: &Gpu) -> Self {
-        Self {
-            name: "conv2d/direct",
-            shader: include_str!("../../../shaders/conv2d/direct.wgsl"),
-            pixels: 24 * gpu.lanes(),
-            channels: 16,
-            constants: vec![("LANES", gpu.lanes().into())],
-        }
-    }
-}
 
 /// The kernels for a convolution on a GPU.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,13 +29,14 @@ impl Variant {
     }
 }
 
+/// The one to take; a profiler is told.
 fn choose(gpu: &Gpu, _: &Geometry) -> Variant {
     let forced = gpu.variant();
     let named = |variant: &Variant| Some(variant.name()) == forced;
-    Variant::ALL
-        .into_iter()
-        .find(named)
-        .unwrap_or(Variant::Direct)
+    let chosen = Variant::ALL.into_iter().find(named);
+    let chosen = chosen.unwrap_or(Variant::Direct);
+    kernel::variant(chosen.name());
+    chosen
 }
 
 /// y = f(x ∗ weight + bias) (+ residual)
