@@ -10,6 +10,7 @@ pub mod conv2d;
 pub mod coupling;
 pub mod depthwise;
 pub mod distance;
+pub mod excite;
 pub mod likelihood;
 mod matmul;
 pub mod mean;

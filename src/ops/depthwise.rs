@@ -74,12 +74,13 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
         }
         Device::Gpu(gpu) => {
             let y = gpu.alloc(shape.len())?;
-            let pass = gpu
-                .pass(NAME, SHADER)
-                .read(x.buffer())
-                .read(weight.buffer())
-                .read(bias.buffer());
-            pass.write(&y).params(&params).run(shape.len())?;
+            let (entry, threads) = match c % 4 {
+                0 => ("main", n * out_h * out_w.div_ceil(4) * c / 4),
+                _ => ("narrow", shape.len()),
+            };
+            let pass = gpu.pass(NAME, SHADER).entry(entry).read(x.buffer());
+            let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
+            pass.params(&params).run(threads)?;
             Tensor::gpu_tensor(gpu, shape, y)
         }
     };

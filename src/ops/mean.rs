@@ -37,11 +37,13 @@ pub fn mean(tape: &Tape, x: &Var) -> Result<Var> {
         Device::Cpu => Tensor::host_tensor(shape, cpu::mean(x.host(), &params)),
         Device::Gpu(gpu) => {
             let y = gpu.alloc(shape.len())?;
-            gpu.pass(NAME, SHADER)
-                .read(x.buffer())
-                .write(&y)
-                .params(&params)
-                .run(shape.len() * 64)?;
+            let (entry, groups) = match c % 4 {
+                0 => ("main", n * c.div_ceil(16)),
+                _ => ("narrow", n * c),
+            };
+            let pass = gpu.pass(NAME, SHADER).entry(entry);
+            let pass = pass.read(x.buffer()).write(&y).params(&params);
+            pass.run(groups * 64)?;
             Tensor::gpu_tensor(gpu, shape, y)
         }
     };

@@ -9,6 +9,7 @@ pub mod conv2d;
 pub mod coupling;
 pub mod depthwise;
 pub mod distance;
+pub mod excite;
 pub mod likelihood;
 pub mod mean;
 pub mod permute;

@@ -37,12 +37,13 @@ pub fn scale(tape: &Tape, x: &Var, gate: &Var) -> Result<Var> {
         Device::Cpu => Tensor::host_tensor(shape, cpu::scale(x.host(), gate.host(), &params)),
         Device::Gpu(gpu) => {
             let y = gpu.alloc(shape.len())?;
-            let pass = gpu
-                .pass(NAME, SHADER)
-                .read(x.buffer())
-                .read(gate.buffer())
-                .write(&y);
-            pass.params(&params).run(shape.len())?;
+            let (entry, threads) = match c % 4 {
+                0 => ("main", shape.len() / 4),
+                _ => ("narrow", shape.len()),
+            };
+            let pass = gpu.pass(NAME, SHADER).entry(entry);
+            let pass = pass.read(x.buffer()).read(gate.buffer()).write(&y);
+            pass.params(&params).run(threads)?;
             Tensor::gpu_tensor(gpu, shape, y)
         }
     };

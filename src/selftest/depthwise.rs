@@ -34,6 +34,42 @@ pub fn cases() -> Vec<Case> {
             5,
             conv(2, Padding::asymmetric(1, 2), Activation::RELU),
         ),
+        (
+            "wide, one pixel",
+            [1, 1, 1, 4],
+            3,
+            conv(1, zeros(1), Activation::Identity),
+        ),
+        (
+            "wide, 3x3",
+            [2, 5, 7, 12],
+            3,
+            conv(1, zeros(1), Activation::Silu),
+        ),
+        (
+            "wide, 5x5",
+            [1, 6, 9, 36],
+            5,
+            conv(1, zeros(2), Activation::Silu),
+        ),
+        (
+            "wide, 3x3 stride 2, same",
+            [2, 7, 9, 8],
+            3,
+            conv(2, Padding::asymmetric(0, 1), Activation::LeakyRelu(0.2)),
+        ),
+        (
+            "wide, 5x5 stride 2, asymmetric",
+            [1, 9, 20, 40],
+            5,
+            conv(2, Padding::asymmetric(1, 2), Activation::Sigmoid),
+        ),
+        (
+            "wide, 2x2 stride 3",
+            [1, 8, 19, 4],
+            2,
+            conv(3, zeros(0), Activation::Identity),
+        ),
     ]
     .map(|(name, x, k, conv)| {
         let [n, h, w, c] = x;

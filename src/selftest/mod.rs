@@ -11,6 +11,7 @@ mod conv2d;
 mod coupling;
 mod depthwise;
 mod distance;
+mod excite;
 mod likelihood;
 mod mean;
 mod permute;
@@ -130,6 +131,7 @@ pub fn cases() -> Vec<Case> {
         depthwise::cases(),
         resize::cases(),
         unshuffle::cases(),
+        excite::cases(),
         scale::cases(),
         mean::cases(),
         sum::cases(),

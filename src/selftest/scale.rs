@@ -4,7 +4,7 @@ use crate::ops::scale::{cost, scale};
 use crate::tensor::Shape;
 
 pub fn cases() -> Vec<Case> {
-    [[1, 1, 1, 1], [2, 3, 5, 7], [3, 2, 3, 67]]
+    [[1, 1, 1, 1], [2, 3, 5, 7], [3, 2, 3, 67], [3, 2, 3, 20]]
         .map(|shape| Case {
             operator: "scale",
             name: Shape::from(shape).to_string(),

@@ -11,7 +11,7 @@ pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_nam
 
 use crate::nn::layers::{Conv, Parameters};
 use crate::ops::conv2d::{Conv2d, Padding as ConvPadding, conv2d};
-use crate::ops::{Activation, depthwise::depthwise, mean::mean, scale::scale};
+use crate::ops::{Activation, depthwise::depthwise, excite::excite, mean::mean, scale::scale};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
@@ -267,12 +267,8 @@ impl Block {
             x = visit(depthwise, &x, padding, Activation::Silu, None)?;
         }
         if let Some([reduce, expand]) = &self.squeeze {
-            let pointwise = |f| Conv2d {
-                activation: f,
-                ..Conv2d::new(ConvPadding::default())
-            };
-            let gate = reduce.run(tape, &mean(tape, &x)?, pointwise(Activation::Silu))?;
-            let gate = expand.run(tape, &gate, pointwise(Activation::Sigmoid))?;
+            let [reduce, expand] = [reduce, expand].map(|conv| [&conv.weight, &conv.bias]);
+            let gate = excite(tape, &mean(tape, &x)?, reduce, expand)?;
             x = scale(tape, &x, &gate)?;
         }
         if let Some(project) = &self.project {
