@@ -1,22 +1,26 @@
 // Affine coupling, with s = γ·u[..C], t = γ·u[C..], ℓ = α·0.636·atan(s/α):
-//   forward: y = clamp(x·exp ℓ + t, ±1e6), log_det =  Σ_c ℓ
-//   inverse: x = (y - t)·exp(-ℓ),          log_det = -Σ_c ℓ
-// Layout: x, y [N,H,W,C], u [N,H,W,2C], log_det [N,H,W,1], γ [1].
+//   forward: y = clamp(x·exp ℓ + t, ±1e6), log_det = so_far + Σ_c ℓ
+//   inverse: x = (y - t)·exp(-ℓ),          log_det = so_far - Σ_c ℓ
+// What x has beyond C channels passes through.
+// Layout: x, y [N,H,W,width], u [N,H,W,2C], log_det and so_far [N,H,W,1], γ [1].
 // Grid: one workgroup per pixel; its lanes share the channels.
 
 struct Params {
     pixels: u32,
     channels: u32,
+    width: u32,
+    accumulate: u32,
     alpha: f32,
 }
 
-const LIMIT = 1e6;
+const LIMIT = min(1e6, REAL_MAX);
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> u: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<real>;
+@group(0) @binding(1) var<storage, read> u: array<real>;
 @group(0) @binding(2) var<storage, read> gamma: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<storage, read_write> log_det: array<f32>;
+@group(0) @binding(3) var<storage, read> so_far: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<real>;
+@group(0) @binding(5) var<storage, read_write> log_det: array<f32>;
 
 var<workgroup> shared_sums: array<f32, 64>;
 
@@ -54,6 +58,23 @@ fn log_scale(s: f32) -> f32 {
     return params.alpha * 0.636 * arctangent(s / params.alpha);
 }
 
+fn pass_through(pixel: u32, lane: u32) {
+    for (var i = params.channels + lane; i < params.width; i += 64u) {
+        y[pixel * params.width + i] = x[pixel * params.width + i];
+    }
+}
+
+fn finish(pixel: u32, lane: u32, sum: f32) {
+    let total = workgroup_sum(lane, sum);
+    if lane == 0u {
+        var before = 0.0;
+        if params.accumulate == 1u {
+            before = so_far[pixel];
+        }
+        log_det[pixel] = before + total;
+    }
+}
+
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
@@ -64,15 +85,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let c = params.channels;
     var sum = 0.0;
     for (var i = lane; i < c; i += 64u) {
-        let l = log_scale(gamma[0] * u[2u * pixel * c + i]);
-        let t = gamma[0] * u[2u * pixel * c + c + i];
-        y[pixel * c + i] = clamp(x[pixel * c + i] * exp(l) + t, -LIMIT, LIMIT);
+        let l = log_scale(gamma[0] * f32(u[2u * pixel * c + i]));
+        let t = gamma[0] * f32(u[2u * pixel * c + c + i]);
+        let at = pixel * params.width + i;
+        y[at] = real(clamp(f32(x[at]) * exp(l) + t, -LIMIT, LIMIT));
         sum += l;
     }
-    let total = workgroup_sum(lane, sum);
-    if lane == 0u {
-        log_det[pixel] = total;
-    }
+    pass_through(pixel, lane);
+    finish(pixel, lane, sum);
 }
 
 // Here x holds what is to be inverted, and y receives the result.
@@ -86,15 +106,14 @@ fn inverse(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let c = params.channels;
     var sum = 0.0;
     for (var i = lane; i < c; i += 64u) {
-        let l = log_scale(gamma[0] * u[2u * pixel * c + i]);
-        let t = gamma[0] * u[2u * pixel * c + c + i];
-        y[pixel * c + i] = (x[pixel * c + i] - t) * exp(-l);
+        let l = log_scale(gamma[0] * f32(u[2u * pixel * c + i]));
+        let t = gamma[0] * f32(u[2u * pixel * c + c + i]);
+        let at = pixel * params.width + i;
+        y[at] = real((f32(x[at]) - t) * exp(-l));
         sum -= l;
     }
-    let total = workgroup_sum(lane, sum);
-    if lane == 0u {
-        log_det[pixel] = total;
-    }
+    pass_through(pixel, lane);
+    finish(pixel, lane, sum);
 }
 
 @group(0) @binding(3) var<storage, read> dy: array<f32>;
@@ -114,18 +133,22 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     let c = params.channels;
     var sum = 0.0;
     for (var i = lane; i < c; i += 64u) {
-        let us = u[2u * pixel * c + i];
-        let ut = u[2u * pixel * c + c + i];
+        let us = f32(u[2u * pixel * c + i]);
+        let ut = f32(u[2u * pixel * c + c + i]);
         let s = gamma[0] * us;
         let e = exp(log_scale(s));
-        let v = x[pixel * c + i];
-        let dt = select(0.0, dy[pixel * c + i], abs(v * e + gamma[0] * ut) <= LIMIT);
+        let at = pixel * params.width + i;
+        let v = f32(x[at]);
+        let dt = select(0.0, dy[at], abs(v * e + gamma[0] * ut) <= LIMIT);
         let ratio = s / params.alpha;
         let ds = (dt * v * e + dlog_det[pixel]) * 0.636 / (1.0 + ratio * ratio);
-        dx[pixel * c + i] = dt * e;
+        dx[at] = dt * e;
         du[2u * pixel * c + i] = gamma[0] * ds;
         du[2u * pixel * c + c + i] = gamma[0] * dt;
         sum += ds * us + dt * ut;
+    }
+    for (var i = c + lane; i < params.width; i += 64u) {
+        dx[pixel * params.width + i] = dy[pixel * params.width + i];
     }
     let total = workgroup_sum(lane, sum);
     if lane == 0u {

@@ -1,6 +1,6 @@
 
-// Appended to every shader, after the declaration of `params` (immediate or uniform) and of `real`,
-// the type of activations and weights in memory (f32 or f16). Sums are f32.
+// Appended to every shader, after the declaration of `params` (immediate or uniform), of `real`, the
+// type of activations and weights in memory (f32 or f16), and REAL_MAX. Sums are f32.
 
 alias real4 = vec4<real>;
 

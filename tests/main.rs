@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod data;
 mod evaluate;
+mod launches;
 mod namings;
 mod operators;
 mod properties;

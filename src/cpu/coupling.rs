@@ -4,12 +4,14 @@ use super::simd::{atan, exp, vectorised};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-/// x `[pixels,channels]`, u `[pixels,2·channels]`.
+/// x `[pixels,width]`, u `[pixels,2·channels]`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Params {
     pub pixels: u32,
     pub channels: u32,
+    pub width: u32,
+    pub accumulate: u32,
     pub alpha: f32,
 }
 
@@ -21,12 +23,17 @@ fn log_scale(s: f32, alpha: f32) -> f32 {
     alpha * 0.636 * atan(s / alpha)
 }
 
-/// (y, log_det)
-pub fn forward(x: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, Vec<f32>) {
+/// (y, log_det), the latter added to `so_far`.
+pub fn forward(
+    [x, u]: [&[f32]; 2],
+    gamma: f32,
+    so_far: Option<&[f32]>,
+    params: &Params,
+) -> (Vec<f32>, Vec<f32>) {
     let alpha = params.alpha;
     transform(
-        x,
-        u,
+        [x, u],
+        so_far,
         params,
         #[inline(always)]
         move |x, us, ut| {
@@ -36,12 +43,17 @@ pub fn forward(x: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, 
     )
 }
 
-/// (x, log_det of the inverse)
-pub fn inverse(y: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, Vec<f32>) {
+/// (x, log_det of the inverse), the latter added to `so_far`.
+pub fn inverse(
+    [y, u]: [&[f32]; 2],
+    gamma: f32,
+    so_far: Option<&[f32]>,
+    params: &Params,
+) -> (Vec<f32>, Vec<f32>) {
     let alpha = params.alpha;
     transform(
-        y,
-        u,
+        [y, u],
+        so_far,
         params,
         #[inline(always)]
         move |y, us, ut| {
@@ -53,27 +65,31 @@ pub fn inverse(y: &[f32], u: &[f32], gamma: f32, params: &Params) -> (Vec<f32>, 
 
 /// `f(x, u_s, u_t)` gives the new value and its share of the log-determinant.
 fn transform(
-    x: &[f32],
-    u: &[f32],
+    [x, u]: [&[f32]; 2],
+    so_far: Option<&[f32]>,
     params: &Params,
     f: impl Fn(f32, f32, f32) -> (f32, f32) + Copy + Sync + Send,
 ) -> (Vec<f32>, Vec<f32>) {
-    let c = params.channels as usize;
+    let (c, width) = (params.channels as usize, params.width as usize);
     let mut y = vec![0.0; x.len()];
-    let mut log_det = vec![0.0; params.pixels as usize];
+    let mut log_det = match so_far {
+        Some(so_far) => so_far.to_vec(),
+        None => vec![0.0; params.pixels as usize],
+    };
     let pixels = y
-        .par_chunks_mut(c)
-        .zip(x.par_chunks(c))
+        .par_chunks_mut(width)
+        .zip(x.par_chunks(width))
         .zip(u.par_chunks(2 * c));
     pixels.zip(&mut log_det).with_min_len(16).for_each_init(
         || vec![0.0; c],
         |logs, (((y, x), u), log_det)| {
             vectorised(
                 #[inline(always)]
-                || transform_row(x, u, f, y, logs),
+                || transform_row(&x[..c], u, f, &mut y[..c], logs),
             );
+            y[c..].copy_from_slice(&x[c..]);
             // Summed apart: a sum in order keeps a loop from being vectorised.
-            *log_det = logs.iter().map(|&l| f64::from(l)).sum::<f64>() as f32;
+            *log_det += logs.iter().map(|&l| f64::from(l)).sum::<f64>() as f32;
         },
     );
     (y, log_det)
@@ -104,20 +120,21 @@ pub fn backward(
     dlog_det: &[f32],
     params: &Params,
 ) -> (Vec<f32>, Vec<f32>, f32) {
-    let c = params.channels as usize;
+    let (c, width) = (params.channels as usize, params.width as usize);
     let alpha = params.alpha;
     let mut dx = vec![0.0; x.len()];
     let mut du = vec![0.0; u.len()];
-    let outputs = dx.par_chunks_mut(c).zip(du.par_chunks_mut(2 * c));
-    let inputs = x.par_chunks(c).zip(u.par_chunks(2 * c));
-    let grads = dy.par_chunks(c).zip(dlog_det);
+    let outputs = dx.par_chunks_mut(width).zip(du.par_chunks_mut(2 * c));
+    let inputs = x.par_chunks(width).zip(u.par_chunks(2 * c));
+    let grads = dy.par_chunks(width).zip(dlog_det);
     let pixels = outputs.zip(inputs).zip(grads).with_min_len(16);
     let shares: Vec<f64> = pixels
         .map(|(((dx, du), (x, u)), (dy, &dl))| {
             vectorised(
                 #[inline(always)]
-                || backward_row([x, u, dy], [gamma, alpha, dl], dx, du),
+                || backward_row([&x[..c], u, dy], [gamma, alpha, dl], dx, du),
             );
+            dx[c..].copy_from_slice(&dy[c..]);
             let share = du.iter().zip(u).map(|(d, u)| f64::from(d * u)).sum::<f64>();
             du.iter_mut().for_each(|d| *d *= gamma);
             share

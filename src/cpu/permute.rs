@@ -1,4 +1,4 @@
-//! Channel permutation; see `shaders/permute.wgsl`.
+//! Channels in another order, in halves; see `shaders/permute.wgsl`.
 
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -8,19 +8,47 @@ use rayon::prelude::*;
 pub struct Params {
     pub pixels: u32,
     pub channels: u32,
+    pub a_width: u32,
+    pub b_width: u32,
+    pub first_in: u32,
+    pub first_out: u32,
+    pub tail: u32,
+    pub ordered: u32,
+    pub conditioned: u32,
 }
 
-/// `order` holds integers.
-pub fn permute(x: &[f32], order: &[f32]) -> Vec<f32> {
-    let c = order.len();
-    let mut y = vec![0.0; x.len()];
-    y.par_chunks_exact_mut(c)
-        .zip(x.par_chunks(c))
-        .with_min_len(256)
-        .for_each(|(y, x)| {
-            y.iter_mut()
-                .zip(order)
-                .for_each(|(y, &from)| *y = x[from as usize]);
+/// y1 and y2. `order` holds integers.
+pub fn permute(
+    [a, b]: [&[f32]; 2],
+    order: Option<&[f32]>,
+    condition: Option<&[f32]>,
+    p: &Params,
+) -> [Vec<f32>; 2] {
+    let [pixels, channels, a_width, b_width] =
+        [p.pixels, p.channels, p.a_width, p.b_width].map(|n| n as usize);
+    let [first_in, first_out, tail] = [p.first_in, p.first_out, p.tail].map(|n| n as usize);
+    let half = |channels: std::ops::Range<usize>| {
+        let count = channels.len();
+        let from: Vec<usize> = match order {
+            Some(order) => order[channels].iter().map(|&c| c as usize).collect(),
+            None => channels.collect(),
+        };
+        let mut y = vec![0.0; pixels * (count + tail)];
+        let rows = y.par_chunks_mut((count + tail).max(1)).enumerate();
+        rows.with_min_len(256).for_each(|(pixel, row)| {
+            let a = &a[pixel * a_width..][..a_width];
+            let b = &b[pixel * b_width..][..b_width];
+            for (y, &from) in row.iter_mut().zip(&from) {
+                *y = match from.checked_sub(first_in) {
+                    None => a[from],
+                    Some(from) => b[from],
+                };
+            }
+            if let Some(condition) = condition {
+                row[count..].copy_from_slice(&condition[pixel * tail..][..tail]);
+            }
         });
-    y
+        y
+    };
+    [half(0..first_out), half(first_out..channels)]
 }

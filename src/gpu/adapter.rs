@@ -136,5 +136,6 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
         pool: Mutex::new(Pool::default()),
         allocated: AtomicU64::new(0),
         peak: AtomicU64::new(0),
+        launches: AtomicU64::new(0),
     }))
 }

@@ -52,6 +52,7 @@ pub struct Gpu {
     pool: Mutex<buffer::Pool>,
     allocated: AtomicU64,
     peak: AtomicU64,
+    launches: AtomicU64,
 }
 
 #[derive(Default)]
@@ -92,6 +93,11 @@ impl Gpu {
     /// The most bytes that were allocated at one time.
     pub fn peak_bytes(&self) -> u64 {
         self.peak.load(Ordering::Relaxed)
+    }
+
+    /// Kernels launched since the GPU was opened.
+    pub fn launches(&self) -> u64 {
+        self.launches.load(Ordering::Relaxed)
     }
 
     /// The most elements one storage binding can hold.

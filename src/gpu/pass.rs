@@ -4,6 +4,7 @@ use super::pipeline::Key;
 use super::{Buffer, Gpu, MAX_RECORDED, lock};
 use crate::Result;
 use crate::kernel::LAUNCH;
+use std::sync::atomic::Ordering;
 
 /// A launch under construction; [`Pass::run`] records it.
 pub struct Pass<'a> {
@@ -123,6 +124,7 @@ impl<'a> Pass<'a> {
         }
         pass.dispatch_workgroups(groups[0], groups[1], groups[2]);
         recorder.launches += 1;
+        gpu.launches.fetch_add(1, Ordering::Relaxed);
         recorder.time_on_host(gpu)?;
         if recorder.launches >= MAX_RECORDED {
             gpu.submit_recorded(recorder);

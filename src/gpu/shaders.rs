@@ -42,7 +42,7 @@ fn join(first: &str, second: &str, immediates: bool) -> String {
         true => "var<immediate> params: Params;",
         false => "@group(1) @binding(0) var<uniform> params: Params;",
     };
-    format!("{first}\n{params}\nalias real = f32;\n{second}")
+    format!("{first}\n{params}\nalias real = f32;\nconst REAL_MAX = 3.4e38;\n{second}")
 }
 
 impl Shaders {

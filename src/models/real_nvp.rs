@@ -3,12 +3,9 @@
 use super::permutation::permutation;
 use crate::nn::layers::{Conv, Parameters};
 use crate::ops::Activation;
-use crate::ops::add::add;
-use crate::ops::concat::concat;
 use crate::ops::conv2d::{Conv2d, Padding};
 use crate::ops::coupling::{coupling, coupling_inverse};
-use crate::ops::permute::{Permutation, permute};
-use crate::ops::split::split;
+use crate::ops::permute::{Permutation, halve, join};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
@@ -54,16 +51,12 @@ pub struct RealNvp {
 }
 
 impl Subnet {
-    fn run(&self, tape: &Tape, half: &Var, condition: Option<&Var>, kernel: usize) -> Result<Var> {
-        // The positional channels come last here (in the student they come first).
-        let input = match condition {
-            Some(condition) => concat(tape, half, condition)?,
-            None => half.clone(),
-        };
+    /// `half` ends with the condition's channels (in the student they come first).
+    fn run(&self, tape: &Tape, half: &Var, kernel: usize) -> Result<Var> {
         let conv = Conv2d::new(Padding::replicate(kernel / 2));
         let hidden = self.conv1.run(
             tape,
-            &input,
+            half,
             Conv2d {
                 activation: Activation::RELU,
                 ..conv
@@ -136,35 +129,24 @@ impl RealNvp {
     /// # Errors
     /// As the operators.
     pub fn forward(&self, tape: &Tape, x: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
-        let mut z = x.clone();
+        let halves = self.halves();
+        let alpha = self.config.alpha;
+        let mut parts = vec![x.clone()];
         let mut log_det = None;
         for block in &self.blocks {
-            let (x1, x2) = split(
-                tape,
-                &permute(tape, &z, &block.permutation)?,
-                self.config.channels / 2,
-            )?;
-            let u2 = block.s2.run(tape, &x2, condition, block.kernel)?;
-            let (y1, l1) = coupling(
-                tape,
-                &x1,
-                &u2,
-                &tape.leaf(&block.s2.gamma),
-                self.config.alpha,
-            )?;
+            let order = Some(&block.permutation);
+            let (x1, x2) = halve(tape, &parts, halves, order, condition)?;
+            let u2 = block.s2.run(tape, &x2, block.kernel)?;
+            let gamma = tape.leaf(&block.s2.gamma);
+            let (y1, l) = coupling(tape, &x1, &u2, &gamma, log_det.as_ref(), alpha)?;
             // The second half conditions on what the first became.
-            let u1 = block.s1.run(tape, &y1, condition, block.kernel)?;
-            let (y2, l2) = coupling(
-                tape,
-                &x2,
-                &u1,
-                &tape.leaf(&block.s1.gamma),
-                self.config.alpha,
-            )?;
-            z = concat(tape, &y1, &y2)?;
-            log_det = Some(sum_up(tape, log_det, &l1, &l2)?);
+            let u1 = block.s1.run(tape, &y1, block.kernel)?;
+            let gamma = tape.leaf(&block.s1.gamma);
+            let (y2, l) = coupling(tape, &x2, &u1, &gamma, Some(&l), alpha)?;
+            parts = vec![y1, y2];
+            log_det = Some(l);
         }
-        with_log_det(z, log_det)
+        with_log_det(Some(join(tape, &parts, halves, None)?), log_det)
     }
 
     /// Undoes [`RealNvp::forward`]; the log-determinant is that of the inverse.
@@ -172,30 +154,33 @@ impl RealNvp {
     /// # Errors
     /// As the operators.
     pub fn inverse(&self, tape: &Tape, z: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
-        let mut x = z.clone();
+        let halves = self.halves();
+        let alpha = self.config.alpha;
+        let (mut y1, mut y2) = halve(tape, std::slice::from_ref(z), halves, None, condition)?;
         let mut log_det = None;
-        for block in self.blocks.iter().rev() {
-            let (y1, y2) = split(tape, &x, self.config.channels / 2)?;
-            let u1 = block.s1.run(tape, &y1, condition, block.kernel)?;
-            let (x2, l2) = coupling_inverse(
-                tape,
-                &y2,
-                &u1,
-                &tape.leaf(&block.s1.gamma),
-                self.config.alpha,
-            )?;
-            let u2 = block.s2.run(tape, &x2, condition, block.kernel)?;
-            let (x1, l1) = coupling_inverse(
-                tape,
-                &y1,
-                &u2,
-                &tape.leaf(&block.s2.gamma),
-                self.config.alpha,
-            )?;
-            x = permute(tape, &concat(tape, &x1, &x2)?, &block.permutation.inverse())?;
-            log_det = Some(sum_up(tape, log_det, &l1, &l2)?);
+        let mut x = None;
+        for (i, block) in self.blocks.iter().enumerate().rev() {
+            let u1 = block.s1.run(tape, &y1, block.kernel)?;
+            let gamma = tape.leaf(&block.s1.gamma);
+            let (x2, l) = coupling_inverse(tape, &y2, &u1, &gamma, log_det.as_ref(), alpha)?;
+            let u2 = block.s2.run(tape, &x2, block.kernel)?;
+            let gamma = tape.leaf(&block.s2.gamma);
+            let (x1, l) = coupling_inverse(tape, &y1, &u2, &gamma, Some(&l), alpha)?;
+            log_det = Some(l);
+            let order = block.permutation.inverse();
+            if i == 0 {
+                x = Some(join(tape, &[x1, x2], halves, Some(&order))?);
+            } else {
+                (y1, y2) = halve(tape, &[x1, x2], halves, Some(&order), condition)?;
+            }
         }
         with_log_det(x, log_det)
+    }
+
+    /// Channels of each half.
+    fn halves(&self) -> [usize; 2] {
+        let first = self.config.channels / 2;
+        [first, self.config.channels - first]
     }
 
     pub fn config(&self) -> &RealNvpConfig {
@@ -217,17 +202,7 @@ impl RealNvp {
     }
 }
 
-fn sum_up(tape: &Tape, so_far: Option<Var>, l1: &Var, l2: &Var) -> Result<Var> {
-    let both = add(tape, l1, l2)?;
-    match so_far {
-        Some(so_far) => add(tape, &so_far, &both),
-        None => Ok(both),
-    }
-}
-
-fn with_log_det(z: Var, log_det: Option<Var>) -> Result<(Var, Var)> {
-    match log_det {
-        Some(log_det) => Ok((z, log_det)),
-        None => Err(Error::shape("real_nvp", "one block or more", "none")),
-    }
+fn with_log_det(z: Option<Var>, log_det: Option<Var>) -> Result<(Var, Var)> {
+    z.zip(log_det)
+        .ok_or_else(|| Error::shape("real_nvp", "one block or more", "none"))
 }

@@ -10,30 +10,41 @@ use crate::{Error, Result};
 const NAME: &str = "coupling";
 const SHADER: &str = include_str!("../../shaders/coupling.wgsl");
 
-/// y = clamp(x·exp ℓ(s) + t, ±1e6) and log_det = Σ_c ℓ(s), where s and t are the halves of γ·u and
-/// ℓ(s) = α·0.636·atan(s/α).
+/// y = clamp(x·exp ℓ(s) + t, ±1e6) and log_det = so_far + Σ_c ℓ(s), where s and t are the halves of
+/// γ·u and ℓ(s) = α·0.636·atan(s/α). What x has beyond C channels passes through.
 ///
-/// x, y `[N,H,W,C]`, u `[N,H,W,2C]` (s, then t), γ `[1]`, log_det `[N,H,W,1]`.
+/// x, y `[N,H,W,C]` or wider, u `[N,H,W,2C]` (s, then t), γ `[1]`, log_det and so_far `[N,H,W,1]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.
-pub fn coupling(tape: &Tape, x: &Var, u: &Var, gamma: &Var, alpha: f32) -> Result<(Var, Var)> {
+pub fn coupling(
+    tape: &Tape,
+    x: &Var,
+    u: &Var,
+    gamma: &Var,
+    so_far: Option<&Var>,
+    alpha: f32,
+) -> Result<(Var, Var)> {
     let [xt, ut, gt] = [x, u, gamma].map(|v| v.tensor().clone());
-    let params = params(&xt, &ut, &gt, alpha)?;
-    let outputs = run(&xt, &ut, &gt, &params, false)?;
-    let [y, log_det] = tape.record(NAME, [x, u, gamma], outputs, move |[dy, dl]| {
+    let before = so_far.map(Var::tensor);
+    let params = params([&xt, &ut, &gt], before, alpha)?;
+    let outputs = run([&xt, &ut, &gt], before, &params, false)?;
+    let none = tape.constant(&gt);
+    let inputs = [x, u, gamma, so_far.unwrap_or(&none)];
+    let [y, log_det] = tape.record(NAME, inputs, outputs, move |[dy, dl]| {
         let or_zero = |grad: Option<Tensor>, shape: Shape| match grad {
             Some(grad) => Ok(grad),
             None => Tensor::full(xt.device(), shape, 0.0),
         };
         let dy = or_zero(dy, xt.shape())?;
         let dl = or_zero(dl, per_pixel(&xt))?;
-        Ok(backward(&xt, &ut, &gt, &dy, &dl, &params)?.map(Some))
+        let [dx, du, dgamma] = backward(&xt, &ut, &gt, &dy, &dl, &params)?.map(Some);
+        Ok([dx, du, dgamma, Some(dl)])
     });
     Ok((y, log_det))
 }
 
-/// Undoes [`coupling`]: x = (y - t)·exp(-ℓ(s)), log_det = -Σ_c ℓ(s). Not differentiated.
+/// Undoes [`coupling`]: x = (y - t)·exp(-ℓ(s)), log_det = so_far - Σ_c ℓ(s). Not differentiated.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.
@@ -42,11 +53,13 @@ pub fn coupling_inverse(
     y: &Var,
     u: &Var,
     gamma: &Var,
+    so_far: Option<&Var>,
     alpha: f32,
 ) -> Result<(Var, Var)> {
-    let [y, u, gamma] = [y, u, gamma].map(Var::tensor);
-    let params = params(y, u, gamma, alpha)?;
-    let [x, log_det] = run(y, u, gamma, &params, true)?;
+    let inputs = [y, u, gamma].map(Var::tensor);
+    let before = so_far.map(Var::tensor);
+    let params = params(inputs, before, alpha)?;
+    let [x, log_det] = run(inputs, before, &params, true)?;
     Ok((tape.constant(&x), tape.constant(&log_det)))
 }
 
@@ -56,41 +69,45 @@ fn per_pixel(x: &Tensor) -> Shape {
     Shape::new(&dims)
 }
 
-fn params(x: &Tensor, u: &Tensor, gamma: &Tensor, alpha: f32) -> Result<Params> {
-    let [n, h, w, c] = x.shape().nhwc(NAME)?;
-    if u.shape() != Shape::from([n, h, w, 2 * c]) || gamma.shape().len() != 1 {
+fn params([x, u, gamma]: [&Tensor; 3], so_far: Option<&Tensor>, alpha: f32) -> Result<Params> {
+    let ([n, h, w, width], [_, _, _, both]) = (x.shape().nhwc(NAME)?, u.shape().nhwc(NAME)?);
+    let c = both / 2;
+    let fits = u.shape() == Shape::from([n, h, w, 2 * c]) && c <= width && gamma.shape().len() == 1;
+    if !fits || so_far.is_some_and(|l| l.shape() != per_pixel(x)) {
         let expected = format!(
-            "u [{n}, {h}, {w}, {}] and one gamma for x {}",
-            2 * c,
-            x.shape()
+            "u [{n}, {h}, {w}, 2C] for C of the {width} channels of x, one gamma, log_det [{n}, {h}, {w}, 1]"
         );
-        return Err(Error::shape(
-            NAME,
-            expected,
-            format!("u {}, gamma {}", u.shape(), gamma.shape()),
-        ));
+        let found = format!(
+            "u {}, gamma {}, log_det {:?}",
+            u.shape(),
+            gamma.shape(),
+            so_far.map(Tensor::shape)
+        );
+        return Err(Error::shape(NAME, expected, found));
     }
     Ok(Params {
         pixels: (n * h * w) as u32,
         channels: c as u32,
+        width: width as u32,
+        accumulate: so_far.is_some() as u32,
         alpha,
     })
 }
 
 fn run(
-    x: &Tensor,
-    u: &Tensor,
-    gamma: &Tensor,
+    [x, u, gamma]: [&Tensor; 3],
+    so_far: Option<&Tensor>,
     params: &Params,
     inverse: bool,
 ) -> Result<[Tensor; 2]> {
     let pixel = per_pixel(x);
-    let entry = if inverse { "inverse" } else { "forward" };
-    let _kernel = kernel(NAME, entry, &[x.shape()], cost(x.shape()));
-    match same_device(NAME, &[x, u, gamma])? {
+    let direction = if inverse { "inverse" } else { "forward" };
+    let _kernel = kernel(NAME, direction, &[x.shape()], cost(x.shape()));
+    match same_device(NAME, &[x, u, gamma, so_far.unwrap_or(x)])? {
         Device::Cpu => {
             let direction = if inverse { cpu::inverse } else { cpu::forward };
-            let (y, log_det) = direction(x.host(), u.host(), gamma.host()[0], params);
+            let so_far = so_far.map(Tensor::host);
+            let (y, log_det) = direction([x.host(), u.host()], gamma.host()[0], so_far, params);
             Ok([
                 Tensor::host_tensor(x.shape(), y),
                 Tensor::host_tensor(pixel, log_det),
@@ -102,6 +119,7 @@ fn run(
                 .pass(NAME, SHADER)
                 .entry(if inverse { "inverse" } else { "main" });
             let pass = pass.read(x.buffer()).read(u.buffer()).read(gamma.buffer());
+            let pass = pass.read(so_far.unwrap_or(gamma).buffer());
             pass.write(&y)
                 .write(&log_det)
                 .params(params)

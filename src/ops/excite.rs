@@ -1,7 +1,7 @@
 //! The gate of squeeze-and-excite (Hu et al., "Squeeze-and-Excitation Networks"); the extractor is
 //! frozen, so it has no gradient.
 
-use super::{Cost, refuse_gradient};
+use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::excite::{self as cpu, Params};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
@@ -44,6 +44,7 @@ pub fn excite(tape: &Tape, x: &Var, reduce: [&Tensor; 2], expand: [&Tensor; 2]) 
         hidden: hidden as u32,
     };
     let [w1, b1, w2, b2] = weights;
+    let _kernel = kernel(NAME, "forward", &found[..1], cost(shape, hidden));
     let gate = match same_device(NAME, &[x, w1, b1, w2, b2])? {
         Device::Cpu => {
             let (reduce, expand) = ((w1.host(), b1.host()), (w2.host(), b2.host()));
@@ -63,8 +64,5 @@ pub fn excite(tape: &Tape, x: &Var, reduce: [&Tensor; 2], expand: [&Tensor; 2]) 
 /// `hidden` channels between the two layers.
 pub fn cost(x: Shape, hidden: usize) -> Cost {
     let weights = 2 * x.channels() * hidden;
-    Cost {
-        flops: (2 * weights * x.len() / x.channels()) as u64,
-        bytes: 4 * (weights + 2 * x.len()) as u64,
-    }
+    Cost::new(2 * weights * x.len() / x.channels(), weights + 2 * x.len())
 }

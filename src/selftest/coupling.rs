@@ -4,32 +4,36 @@ use crate::tensor::Shape;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (shape, alpha) in [
-        ([1, 1, 1, 1], 1.9),
-        ([2, 3, 5, 7], 3.0),
-        ([1, 2, 2, 67], 1.9),
+    // The last are channels that pass through.
+    for (shape, alpha, tail) in [
+        ([1, 1, 1, 1], 1.9, 0),
+        ([2, 3, 5, 7], 3.0, 2),
+        ([1, 2, 2, 67], 1.9, 33),
+        ([1, 2, 3, 8], 1.9, 0),
     ] {
         let [n, h, w, c] = shape;
+        let width = c + tail;
         for inverse in [false, true] {
             let direction = if inverse { "inverse" } else { "forward" };
             let mut inputs = vec![
-                Input::variable(shape).range(0.0, 3.0),
+                Input::variable([n, h, w, width]).range(0.0, 3.0),
                 Input::variable([n, h, w, 2 * c]).range(0.0, 4.0),
                 Input::variable([1]).range(0.5, 0.3),
             ];
+            if tail > 0 {
+                inputs.push(Input::variable([n, h, w, 1]));
+            }
             inputs
                 .iter_mut()
                 .for_each(|input| input.gradient = !inverse);
             cases.push(Case {
                 operator: "coupling",
-                name: format!("{direction} {} α {alpha}", Shape::from(shape)),
+                name: format!("{direction} {} + {tail} α {alpha}", Shape::from(shape)),
                 inputs,
-                reference: Box::new(move |i| {
-                    reference(&i[0], &i[1], i[2].data[0], f64::from(alpha), inverse)
-                }),
+                reference: Box::new(move |i| reference(i, f64::from(alpha), inverse)),
                 run: Box::new(move |tape, i| {
                     let run = if inverse { coupling_inverse } else { coupling };
-                    let (y, log_det) = run(tape, &i[0], &i[1], &i[2], alpha)?;
+                    let (y, log_det) = run(tape, &i[0], &i[1], &i[2], i.get(3), alpha)?;
                     Ok(vec![y, log_det])
                 }),
                 cost: cost(shape.into()),
@@ -39,12 +43,20 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-fn reference(x: &Array, u: &Array, gamma: f64, alpha: f64, inverse: bool) -> Vec<Array> {
-    let [n, h, w, c] = [0, 1, 2, 3].map(|i| x.shape.dims()[i]);
+fn reference(i: &[Array], alpha: f64, inverse: bool) -> Vec<Array> {
+    let (x, u, gamma) = (&i[0], &i[1], i[2].data[0]);
+    let [n, h, w, width] = [0, 1, 2, 3].map(|i| x.shape.dims()[i]);
+    let c = u.shape.channels() / 2;
     let mut y = x.clone();
-    let mut log_det = Array::zeros([n, h, w, 1]);
+    let mut log_det = match i.get(3) {
+        Some(so_far) => so_far.clone(),
+        None => Array::zeros([n, h, w, 1]),
+    };
     for (i, y) in y.data.iter_mut().enumerate() {
-        let (pixel, channel) = (i / c, i % c);
+        let (pixel, channel) = (i / width, i % width);
+        if channel >= c {
+            continue;
+        }
         let s = gamma * u.data[pixel * 2 * c + channel];
         let t = gamma * u.data[pixel * 2 * c + c + channel];
         let l = alpha * 0.636 * (s / alpha).atan();

@@ -5,7 +5,7 @@ use astray::ops::adam::{Adam, adam};
 use astray::ops::batch_norm::{Running, batch_norm};
 use astray::ops::conv2d::{Conv2d, Padding, conv2d};
 use astray::ops::coupling::{coupling, coupling_inverse};
-use astray::ops::permute::{Permutation, permute};
+use astray::ops::permute::{Permutation, join};
 use astray::ops::resize::{Filter, resize};
 use astray::ops::unshuffle::{shuffle, unshuffle};
 use astray::ops::{
@@ -178,7 +178,10 @@ fn run(op: &str, call: &Call) -> Ran {
             let order: Vec<usize> = serde_json::from_value(call.params["order"].clone()).unwrap();
             let permutation = Permutation::new(call.device, &order).unwrap();
             (
-                vec![("y", permute(tape, &x, &permutation).unwrap())],
+                vec![(
+                    "y",
+                    join(tape, &[x], [order.len(), 0], Some(&permutation)).unwrap(),
+                )],
                 vec![("dx", xt)],
             )
         }
@@ -195,7 +198,8 @@ fn run(op: &str, call: &Call) -> Ran {
         ),
         "coupling" => {
             let ((x, xt), (u, ut), (g, gt)) = (leaf("x"), leaf("u"), leaf("gamma"));
-            let (y, log_det) = coupling(tape, &x, &u, &g, call.number("alpha") as f32).unwrap();
+            let (y, log_det) =
+                coupling(tape, &x, &u, &g, None, call.number("alpha") as f32).unwrap();
             (
                 vec![("y", y), ("log_det", log_det)],
                 vec![("dx", xt), ("du", ut), ("dgamma", gt)],
@@ -204,7 +208,7 @@ fn run(op: &str, call: &Call) -> Ran {
         "coupling_inverse" => {
             let [y, u, g] = ["y", "u", "gamma"].map(constant);
             let (x, log_det) =
-                coupling_inverse(tape, &y, &u, &g, call.number("alpha") as f32).unwrap();
+                coupling_inverse(tape, &y, &u, &g, None, call.number("alpha") as f32).unwrap();
             (vec![("x", x), ("log_det", log_det)], vec![])
         }
         "resize_bilinear" | "resize_bicubic" => {
