@@ -73,7 +73,7 @@ fn a_pair_of_blocks_is_fewer_than_twenty_launches() {
     let pair = |count: fn(&Device, usize) -> u64| count(&device, 4) - count(&device, 2);
     let (forward, step) = (pair(forward), pair(step));
     assert!(forward < 20, "forward: {forward} launches");
-    // With every gradient, and Adam on ten parameters a block.
-    assert!(step < 80, "training step: {step} launches");
+    // With every gradient, weights packed anew, and Adam on ten parameters a block.
+    assert!(step <= 120, "training step: {step} launches");
     crate::say!("a pair of blocks: {forward} launches forward, {step} in a training step");
 }

@@ -1,0 +1,47 @@
+//! `--max-memory`.
+
+use super::Workplace;
+
+#[test]
+fn training_takes_smaller_batches_or_says_what_it_needs() {
+    let place = Workplace::new();
+    place.draw_3d("parts", 0, 3);
+    let run = place.train("parts --out whole --set train.batch=3");
+    assert!(!run.err.contains("--max-memory"), "{}", run.err);
+    run.ok();
+    let run = place.train("parts --out less --set train.batch=3 --max-memory 1500KiB");
+    assert!(
+        run.err.contains("batches of 2 parts instead of 3")
+            || run.err.contains("batches of 1 parts instead of 3"),
+        "{}",
+        run.err
+    );
+    run.ok();
+    let run = place.train("parts --out none --max-memory 64KiB");
+    assert_eq!(run.status, 1, "{}", run.err);
+    for words in [
+        "--max-memory: training needs about",
+        "MiB for one part at a time",
+    ] {
+        assert!(run.err.contains(words), "{words}: {}", run.err);
+    }
+    assert!(!place.path("none").exists());
+}
+
+#[test]
+fn a_gpu_allocates_no_more_than_it_may() {
+    let place = Workplace::new();
+    let run = place.run("selftest --device 0 --operator add --max-memory 1KiB --json");
+    assert_eq!(run.status, 1, "{}", run.err);
+    assert!(
+        run.out.contains("where --max-memory allows 1024"),
+        "{}",
+        run.out
+    );
+    place
+        .run("selftest --device 0 --operator add --max-memory 1MiB")
+        .ok();
+    let run = place.run("selftest --max-memory lots");
+    assert_eq!(run.status, 2, "{}", run.err);
+    assert!(run.err.contains("2GiB"), "{}", run.err);
+}

@@ -1,0 +1,59 @@
+//! `--precision f16`.
+
+use super::{Run, Workplace};
+use serde_json::Value;
+
+fn lines(run: Run) -> Vec<Value> {
+    let out = run.ok();
+    let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    out.lines().map(parse).collect()
+}
+
+#[test]
+fn half_precision_gives_the_same_scores_and_verdicts() {
+    let place = Workplace::new();
+    place.draw_3d("parts", 0, 3);
+    place.train("parts --out model").ok();
+    let predict = |precision: &str| {
+        let parts = ["good", "dent", "bump", "stain"].map(|kind| format!("parts/test/{kind}"));
+        let [rgb, depth] = ["rgb", "xyz"].map(|what| {
+            let folders = parts.iter().map(|part| format!("{part}/{what}"));
+            let there = folders.filter(|folder| place.path(folder).is_dir());
+            there.collect::<Vec<_>>().join(" ")
+        });
+        let line = format!("predict model {rgb} --depth {depth} --device 0 --json");
+        lines(place.run(&format!("{line} --precision {precision}")))
+    };
+    let (single, half) = (predict("f32"), predict("f16"));
+    assert!(single.len() > 1 && single.len() == half.len(), "{single:?}");
+    let mut differ = false;
+    for (a, b) in single.iter().zip(&half) {
+        let score = |line: &Value| line["score"].as_f64().unwrap();
+        let off = (score(a) - score(b)).abs() / score(a);
+        assert!(off < 1e-2, "{a}\n{b}");
+        assert_eq!(a["defective"], b["defective"], "{a}\n{b}");
+        differ |= off > 0.0;
+    }
+    // Otherwise nothing was f16.
+    assert!(differ, "{single:?}");
+}
+
+#[test]
+fn half_precision_is_for_gpus_and_prediction() {
+    let place = Workplace::new();
+    let run = place.run("selftest --device cpu --precision f16");
+    assert_eq!(run.status, 2, "{}", run.err);
+    assert!(
+        run.err.contains("--precision f16: this is for a GPU"),
+        "{}",
+        run.err
+    );
+    let run = place.run("train parts --precision f16");
+    assert_eq!(run.status, 2, "{}", run.err);
+    let told = place.run("selftest --device 0 --precision f16 --operator depthwise");
+    let told = told.ok();
+    assert!(
+        told.contains("all 11 cases passed") && told.contains("Not in f16"),
+        "{told}"
+    );
+}

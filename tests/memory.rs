@@ -1,0 +1,49 @@
+//! GPU memory: limits, and the pool.
+
+use astray::gpu::{self, Options};
+use astray::ops::add::add;
+use astray::tape::Tape;
+use astray::tensor::{Device, Tensor};
+
+fn open(options: Options) -> Device {
+    Device::Gpu(gpu::open(0, &options).unwrap())
+}
+
+#[test]
+fn a_tensor_beyond_a_binding_is_refused_and_the_message_says_what_to_do() {
+    let device = open(Options {
+        max_binding: Some(1 << 16),
+        ..Options::default()
+    });
+    Tensor::full(&device, [1 << 14], 1.0).unwrap();
+    let error = Tensor::full(&device, [(1 << 14) + 1], 1.0)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("65536") && error.contains("train.batch"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_waits_in_the_pool_makes_way() {
+    const MIB: usize = 1 << 18;
+    let device = open(Options {
+        max_memory: Some(4 << 20),
+        ..Options::default()
+    });
+    let tape = Tape::inference();
+    // Of ever other sizes, one after the other: together they would be too much.
+    for len in [MIB, MIB / 2, MIB / 3, MIB / 4, MIB / 5, MIB] {
+        let x = tape.constant(&Tensor::full(&device, [1, 1, 1, len], 1.0).unwrap());
+        let sum = add(&tape, &x, &x).unwrap();
+        assert_eq!(sum.tensor().to_vec().unwrap()[len - 1], 2.0);
+    }
+    let held: Vec<_> = (0..4).map(|_| Tensor::full(&device, [MIB], 1.0)).collect();
+    assert!(held.iter().all(Result::is_ok));
+    let error = Tensor::full(&device, [MIB], 1.0).unwrap_err().to_string();
+    assert!(
+        error.contains("beside the 4194304 in use") && error.contains("--max-memory"),
+        "{error}"
+    );
+}
