@@ -1,0 +1,185 @@
+"""A prebuilt astray on a discrete GPU, for a machine that is there only for minutes: one report.
+
+    python tools/peers_gpu.py --program astray --minutes 8 --out runs/peers_gpu
+
+Needs the program and PyTorch with CUDA (and timm for the extractor). The most valuable comes first: adapter, operators
+proven, roof and profile, PyTorch beside it in f32, then in f16, the other operators. Every step stands alone, has a
+part of the time, and the report is written after each, so that whatever ends the run leaves what was measured before.
+--dry-run-cpu tries the script itself out: PyTorch on the CPU, astray on whatever --device says.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+
+from peers import astray, rounds
+
+# work -> astray's name for it.
+WORKS = {"student": "student", "student-step": "student-step", "extractor": "extractor-b5-768"}
+# precision -> PyTorch's modes; the first one is the issue's.
+MODES = {"f32": ("f32",), "f16": ("autocast", "half")}
+HEAVIEST = 5
+
+
+class Run:
+    """What was asked, what is left of the time, what was found."""
+
+    def __init__(self, options):
+        self.options, self.end = options, time.monotonic() + 60 * options.minutes
+        self.steps, self.rows, self.sections, self.peer = {}, [], {}, None
+
+    def left(self):
+        return self.end - time.monotonic()
+
+    def command(self, *arguments, share=0.3):
+        """astray's own output; kept in a file of the report folder, whatever the exit status."""
+        command = [str(part) for part in (self.options.program, *arguments)]
+        timeout = max(5.0, share * self.left())
+        file = self.options.out / f"{arguments[0]}.txt"
+        with file.open("w") as out:
+            status = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, timeout=timeout).returncode
+        text = file.read_text()
+        if status:
+            raise RuntimeError(f"{' '.join(command)} ended with status {status}: {text[-2000:]}")
+        return text
+
+    def step(self, name, work):
+        """Runs one step and notes how it ended; then writes the report."""
+        began = time.monotonic()
+        if self.left() < 10:
+            self.steps[name] = "NOT RUN: the time was over"
+        else:
+            try:
+                work()
+                self.steps[name] = f"done in {time.monotonic() - began:.0f} s"
+            except Exception as error:
+                traceback.print_exc()
+                self.steps[name] = (
+                    f"FAILED after {time.monotonic() - began:.0f} s: {type(error).__name__}: {error}"
+                )
+        print(f"{name}: {self.steps[name]}", flush=True)
+        self.report()
+
+    def devices(self):
+        self.sections["Adapters"] = self.command("devices")
+        try:
+            query = [
+                "nvidia-smi",
+                "--query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit",
+                "--format=csv",
+            ]
+            self.sections["nvidia-smi"] = subprocess.run(
+                query, capture_output=True, text=True, timeout=20
+            ).stdout
+        except FileNotFoundError:
+            self.sections["nvidia-smi"] = "no nvidia-smi"
+
+    def selftest(self):
+        text = self.command("selftest", "--device", self.options.device)
+        self.sections["selftest, its last lines"] = "\n".join(text.splitlines()[-8:])
+
+    def torch(self):
+        """PyTorch's process, started once."""
+        if self.peer is None:
+            device = "cpu" if self.options.dry_run_cpu else "cuda"
+            self.peer = rounds.Process([sys.executable, "-W", "ignore", "-m", "peers.gpu_worker", device])
+            self.sections["PyTorch"] = json.dumps(self.peer.started)
+        return self.peer
+
+    def compare(self, work, precision):
+        """One work and precision, astray and PyTorch in turn."""
+        options, process, ours = self.options, self.torch(), []
+
+        def own():
+            chosen = ("--precision", precision) if precision != "f32" else ()
+            ours.append(
+                astray.bench(
+                    options.program,
+                    WORKS[work],
+                    *chosen,
+                    device=options.device,
+                    timeout=max(5.0, 0.5 * self.left()),
+                )
+            )
+            return ours[-1]["p50_ms"]
+
+        def theirs(mode):
+            request = {"work": work, "mode": mode, "batch": ours[-1]["batch"], "seconds": options.seconds}
+            answer = process.ask(json.dumps(request))
+            if "error" in answer:
+                raise RuntimeError(answer["error"])
+            return statistics.median(answer)
+
+        def timed(function):
+            if self.left() < 0:
+                raise TimeoutError("the time was over")
+            return function()
+
+        own()  # PyTorch takes the batch that astray bench has; pipelines are now in the driver's cache
+        participants = {astray.NAME: lambda: timed(own)}
+        for mode in MODES[precision]:
+            if not (mode == "half" and work.endswith("-step")):
+                participants[f"PyTorch {mode}"] = lambda mode=mode: timed(lambda: theirs(mode))
+        times, failed = rounds.in_turn(participants, options.rounds, None)
+        first = f"PyTorch {MODES[precision][0]}"
+        self.rows += rounds.summary(
+            f"{work}, {precision}, batch {ours[-1]['batch']}", astray.NAME, times, {first: 1.0}
+        )
+        if failed:
+            raise RuntimeError(f"not measured: {failed}")
+
+    def report(self):
+        """report.md and report.json, as far as we are."""
+        document = {
+            "machine": rounds.machine(),
+            "program": astray.version(self.options.program),
+            "minutes": self.options.minutes,
+            "dry_run_cpu": self.options.dry_run_cpu,
+            "steps": self.steps,
+            "rows": self.rows,
+            "sections": self.sections,
+        }
+        (self.options.out / "report.json").write_text(json.dumps(document, indent=1) + "\n")
+        title = "astray on the GPU beside PyTorch"
+        if self.options.dry_run_cpu:
+            title = "DRY RUN of the script: these figures say nothing about a GPU"
+        parts = [f"# {title}", json.dumps(document["machine"]), document["program"], "## Steps"]
+        parts.append("\n".join(f"- {name}: {how}" for name, how in self.steps.items()))
+        parts += ["## Beside PyTorch, in turn", rounds.table(self.rows)]
+        for name, text in self.sections.items():
+            parts.append(f"## {name}\n\n```\n{text.strip()}\n```")
+        (self.options.out / "report.md").write_text("\n\n".join(parts) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--program", type=pathlib.Path, default=astray.default(), help="a prebuilt astray")
+    parser.add_argument("--device", default="gpu", help="as astray takes it")
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=1.0, help="PyTorch calls until they are over")
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/peers_gpu"))
+    parser.add_argument("--dry-run-cpu", action="store_true")
+    options = parser.parse_args()
+    options.program, options.out = options.program.resolve(), options.out.resolve()
+    options.out.mkdir(parents=True, exist_ok=True)
+    run = Run(options)
+    run.step("adapters", run.devices)
+    run.step("selftest", run.selftest)
+    run.step("roof and profile", run.profile)
+    for precision in MODES:
+        for work in WORKS:
+            run.step(f"{work}, {precision}", lambda work=work: run.compare(work, precision))
+    run.step("every operator", run.operators)
+    if run.peer:
+        run.peer.stop()
+    print(options.out / "report.md")
+
+
+if __name__ == "__main__":
+    main()
