@@ -23,7 +23,6 @@ from peers import astray, rounds
 WORKS = {"student": "student", "student-step": "student-step", "extractor": "extractor-b5-768"}
 # precision -> PyTorch's modes; the first one is the issue's.
 MODES = {"f32": ("f32",), "f16": ("autocast", "half")}
-HEAVIEST = 5
 
 
 class Run:
@@ -83,6 +82,19 @@ class Run:
         text = self.command("selftest", "--device", self.options.device)
         self.sections["selftest, its last lines"] = "\n".join(text.splitlines()[-8:])
 
+    def profile(self):
+        """Roof and kernels of a prediction; the heaviest kernels' distance from the roof."""
+        files = [self.options.out / f"profile.{kind}" for kind in ("json", "html")]
+        device = ("--device", self.options.device)
+        text = self.command("profile", "predict", *device, "--json", files[0], "--html", files[1])
+        self.sections["profile of a prediction"] = text
+
+    def operators(self):
+        """Every operator and model that is left time for."""
+        file = self.options.out / "bench.json"
+        text = self.command("bench", "--device", self.options.device, "--seconds", 0.2, "--json", file, share=0.9)
+        self.sections["astray bench"] = text
+
     def torch(self):
         """PyTorch's process, started once."""
         if self.peer is None:
@@ -95,21 +107,19 @@ class Run:
         """One work and precision, astray and PyTorch in turn."""
         options, process, ours = self.options, self.torch(), []
 
+        batch = 8 if work.endswith("-step") else 1
+
         def own():
             chosen = ("--precision", precision) if precision != "f32" else ()
-            ours.append(
-                astray.bench(
-                    options.program,
-                    WORKS[work],
-                    *chosen,
-                    device=options.device,
-                    timeout=max(5.0, 0.5 * self.left()),
-                )
+            limit = max(5.0, 0.5 * self.left())
+            found = astray.bench(
+                options.program, WORKS[work], batch, options.device, options.seconds, chosen, limit
             )
-            return ours[-1]["p50_ms"]
+            ours.append(found)
+            return found["p50_ms"]
 
         def theirs(mode):
-            request = {"work": work, "mode": mode, "batch": ours[-1]["batch"], "seconds": options.seconds}
+            request = {"work": work, "mode": mode, "batch": batch, "seconds": options.seconds}
             answer = process.ask(json.dumps(request))
             if "error" in answer:
                 raise RuntimeError(answer["error"])
@@ -120,7 +130,7 @@ class Run:
                 raise TimeoutError("the time was over")
             return function()
 
-        own()  # PyTorch takes the batch that astray bench has; pipelines are now in the driver's cache
+        own()  # pipelines are now in the driver's cache
         participants = {astray.NAME: lambda: timed(own)}
         for mode in MODES[precision]:
             if not (mode == "half" and work.endswith("-step")):
@@ -128,7 +138,7 @@ class Run:
         times, failed = rounds.in_turn(participants, options.rounds, None)
         first = f"PyTorch {MODES[precision][0]}"
         self.rows += rounds.summary(
-            f"{work}, {precision}, batch {ours[-1]['batch']}", astray.NAME, times, {first: 1.0}
+            f"{work}, {precision}, batch {batch}", astray.NAME, times, {first: 1.0}
         )
         if failed:
             raise RuntimeError(f"not measured: {failed}")

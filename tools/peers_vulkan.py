@@ -27,15 +27,16 @@ def shape(n, side, c_in, kernel, c_out, depthwise=False, matmul=False):
     }
 
 
-# work -> (shape, what the issue asks for). matmul: 576×9216 by 9216×1024.
+# astray bench's name and batch -> (shape, what the issue asks for). 9216 to 1024 is burn's matrix product of 576×9216
+# by 9216×1024; astray has it as a convolution.
 WORKS = {
-    "conv 3x3 1024 to 1024, 24x24, batch 1": (shape(1, 24, 1024, 3, 1024), 4.0),
-    "conv 3x3 1024 to 1024, 24x24, batch 8": (shape(8, 24, 1024, 3, 1024), 4.0),
-    "matmul 576x9216x1024": (shape(1, 24, 9216, 1, 1024, matmul=True), 1.4),
-    "1x1 40 to 240, 192x192": (shape(1, 192, 40, 1, 240), 1.5),
-    "1x1 176 to 1056, 48x48": (shape(1, 48, 176, 1, 1056), 1.5),
-    "1x1 304 to 1824, 24x24": (shape(1, 24, 304, 1, 1824), 1.5),
-    "depthwise 5x5 1056, 48x48": (shape(1, 48, 1056, 5, 1056, depthwise=True), 2.0),
+    "conv2d 3x3 1024 to 1024, 24x24, batch 1": (shape(1, 24, 1024, 3, 1024), 4.0),
+    "conv2d 3x3 1024 to 1024, 24x24, batch 8": (shape(8, 24, 1024, 3, 1024), 4.0),
+    "conv2d 1x1 9216 to 1024, 24x24, batch 1": (shape(1, 24, 9216, 1, 1024, matmul=True), 1.4),
+    "conv2d 1x1 40 to 240, 192x192, batch 1": (shape(1, 192, 40, 1, 240), 1.5),
+    "conv2d 1x1 176 to 1056, 48x48, batch 1": (shape(1, 48, 176, 1, 1056), 1.5),
+    "conv2d 1x1 304 to 1824, 24x24, batch 1": (shape(1, 24, 304, 1, 1824), 1.5),
+    "depthwise 5x5 1056, 48x48, batch 1": (shape(1, 48, 1056, 5, 1056, depthwise=True), 2.0),
 }
 
 
@@ -51,7 +52,8 @@ def measure(work, options):
     burn, first, ours = rounds.Process([options.burn], speaks_first=False), {}, []
 
     def own():
-        ours.append(astray.bench(options.program, work, device=options.device))
+        name, batch = work.split(", batch ")
+        ours.append(astray.bench(options.program, name, int(batch), options.device, options.seconds))
         return ours[-1]["p50_ms"]
 
     try:

@@ -3,7 +3,9 @@
 import hashlib
 import json
 import os
+import pathlib
 import subprocess
+import tempfile
 import time
 
 from .rounds import TOOLS
@@ -21,15 +23,19 @@ def version(program):
     return f"{said}, sha256 {hashlib.sha256(program.read_bytes()).hexdigest()[:16]}"
 
 
-def bench(program, name, *options, device="cpu", timeout=None):
-    """What `astray bench` says of the work of this name."""
-    command = [program, "bench", name, "--device", device, "--json", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
-    found = [entry for entry in json.loads(done.stdout) if entry["name"] == name]
+def bench(program, name, batch=1, device="cpu", seconds=1.5, options=(), timeout=None):
+    """What `astray bench` says of the work of this name and batch."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "bench.json"
+        command = [program, "bench", name, "--batch", batch, "--device", device, "--seconds", seconds]
+        command = [str(part) for part in (*command, *options, "--json", file)]
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=timeout)
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        entries = json.loads(file.read_text())
+    found = [entry for entry in entries if (entry["name"], entry["batch"]) == (name, batch)]
     if not found:
-        raise RuntimeError(f"astray bench has no work named {name}")
+        raise RuntimeError(f"astray bench has no {name} of batch {batch}")
     return found[0]
 
 

@@ -33,11 +33,11 @@ class Bench:
         """A call of nothing."""
         last = mode != "f32"
         if work == "student-step":
-            return models.Step("student", "3d", self.device, channels_last=last, autocast=mode == "autocast")
+            return models.Step("student", "2d", self.device, channels_last=last, autocast=mode == "autocast")
         if work == "extractor":
             net, shape = models.Extractor(), (batch, 3, 768, 768)
         else:
-            net, shape = models.student("3d", batch), (batch, 368, 24, 24)
+            net, shape = models.student("2d", batch), (batch, 304, 24, 24)
         layout = torch.channels_last if last else torch.contiguous_format
         kind = torch.float16 if mode == "half" else torch.float32
         net = net.eval().to(self.device, kind).to(memory_format=layout)

@@ -18,7 +18,7 @@ from . import inputs
 
 THREADS = len(os.sched_getaffinity(0))
 STEPS = {
-    "student-step": ("student", "3d"),
+    "student-step": ("student", "2d"),
     "teacher-2d-step": ("teacher", "2d"),
     "teacher-3d-step": ("teacher", "3d"),
 }

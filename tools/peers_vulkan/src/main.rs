@@ -115,7 +115,7 @@ impl Work {
         } else {
             y.permute([0, 2, 3, 1])
         };
-        let y: Vec<f32> = y.into_data().to_vec().expect("f32");
+        let y: Vec<f32> = y.into_data().try_to_vec().expect("f32");
         let count = n * side * side * c_out;
         assert_eq!(y.len(), count);
         let (mut error, mut largest) = (0f64, 0f64);
