@@ -112,6 +112,8 @@ fn of_models(batches: &[usize]) -> Vec<Plan> {
         (64, 3, 368),
         (336, 3, 1024),
         (1024, 3, 1024),
+        // The last one's sum as a plain matrix product.
+        (9216, 1, 1024),
     ] {
         all.push(Convolution {
             depthwise: false,
