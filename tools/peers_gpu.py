@@ -23,6 +23,7 @@ from peers import astray, rounds
 WORKS = {"student": "student", "student-step": "student-step", "extractor": "extractor-b5-768"}
 # precision -> PyTorch's modes; the first one is the issue's.
 MODES = {"f32": ("f32",), "f16": ("autocast", "half")}
+HEAVIEST = 5
 
 
 class Run:
@@ -83,16 +84,32 @@ class Run:
         self.sections["selftest, its last lines"] = "\n".join(text.splitlines()[-8:])
 
     def profile(self):
-        """Roof and kernels of a prediction; the heaviest kernels' distance from the roof."""
-        files = [self.options.out / f"profile.{kind}" for kind in ("json", "html")]
-        device = ("--device", self.options.device)
-        text = self.command("profile", "predict", *device, "--json", files[0], "--html", files[1])
+        """Roof and kernels of a prediction with the 2D preset, its largest; the heaviest against the roof."""
+        files = {kind: self.options.out / f"profile.{kind}" for kind in ("json", "html", "trace")}
+        written = [part for kind, file in files.items() for part in (f"--{kind}", file)]
+        text = self.command(
+            "profile", "predict", "--preset", "mvtec2d", "--device", self.options.device, *written
+        )
         self.sections["profile of a prediction"] = text
+        found = json.loads(files["json"].read_text())
+        kernels = {}
+        for kernel in found["kernels"]:  # of all shapes together
+            seconds, at_roof = kernels.get(kernel["entry"], (0.0, 0.0))
+            ideal = kernel["seconds"] * kernel["percent_of_roof"] / 100
+            kernels[kernel["entry"]] = (seconds + kernel["seconds"], at_roof + ideal)
+        heaviest = sorted(kernels.items(), key=lambda item: -item[1][0])[:HEAVIEST]
+        lines = [
+            f"{name}: {1e3 * t:.2f} ms, {100 * ideal / t:.0f} % of the roof" for name, (t, ideal) in heaviest
+        ]
+        clock = "times by the host's clock: ESTIMATED" if found["estimated"] else "GPU timestamps"
+        self.sections["The heaviest kernels (wanted: 60 % of the measured roof)"] = "\n".join([clock, *lines])
 
     def operators(self):
         """Every operator and model that is left time for."""
         file = self.options.out / "bench.json"
-        text = self.command("bench", "--device", self.options.device, "--seconds", 0.2, "--json", file, share=0.9)
+        text = self.command(
+            "bench", "--device", self.options.device, "--seconds", 0.2, "--json", file, share=0.9
+        )
         self.sections["astray bench"] = text
 
     def torch(self):
@@ -137,9 +154,7 @@ class Run:
                 participants[f"PyTorch {mode}"] = lambda mode=mode: timed(lambda: theirs(mode))
         times, failed = rounds.in_turn(participants, options.rounds, None)
         first = f"PyTorch {MODES[precision][0]}"
-        self.rows += rounds.summary(
-            f"{work}, {precision}, batch {batch}", astray.NAME, times, {first: 1.0}
-        )
+        self.rows += rounds.summary(f"{work}, {precision}, batch {batch}", astray.NAME, times, {first: 1.0})
         if failed:
             raise RuntimeError(f"not measured: {failed}")
 
