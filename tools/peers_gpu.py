@@ -94,9 +94,10 @@ class Run:
         found = json.loads(files["json"].read_text())
         kernels = {}
         for kernel in found["kernels"]:  # of all shapes together
-            seconds, at_roof = kernels.get(kernel["entry"], (0.0, 0.0))
+            name = f"{kernel['op']} {kernel['entry']}"
+            seconds, at_roof = kernels.get(name, (0.0, 0.0))
             ideal = kernel["seconds"] * kernel["percent_of_roof"] / 100
-            kernels[kernel["entry"]] = (seconds + kernel["seconds"], at_roof + ideal)
+            kernels[name] = (seconds + kernel["seconds"], at_roof + ideal)
         heaviest = sorted(kernels.items(), key=lambda item: -item[1][0])[:HEAVIEST]
         lines = [
             f"{name}: {1e3 * t:.2f} ms, {100 * ideal / t:.0f} % of the roof" for name, (t, ideal) in heaviest
