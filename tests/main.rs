@@ -16,6 +16,7 @@ mod evaluate;
 mod launches;
 mod namings;
 mod operators;
+mod profile;
 mod properties;
 mod pytorch;
 mod report;

@@ -1,5 +1,11 @@
 //! The command line: pure parsing. What the words mean is decided by the commands.
 
+mod profile;
+
+pub use profile::{
+    ProfileArgs, ProfileDiff, ProfileJob, ProfilePredict, ProfileReport, ProfileTrain,
+};
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -38,6 +44,9 @@ pub enum Command {
     /// Prove every operator on a device against its reference
     #[command(after_help = "Example: astray selftest --device gpu --operator conv2d")]
     Selftest(Selftest),
+    /// Run a real job and show where its time goes: every kernel against the measured roof
+    #[command(after_help = "Example: astray profile predict --preset mvtec3d --html profile.html")]
+    Profile(Box<ProfileArgs>),
     /// Time operators and whole models: first run, median, 99th percentile, throughput
     #[command(
         after_help = "Example: astray bench student --batch 1,8 --json bench.json",
@@ -210,7 +219,7 @@ pub struct Bench {
 }
 
 /// Where the configuration comes from: preset, then file, then settings.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
     /// tiny (for two CPU cores), mvtec3d or mvtec2d (the paper's) [default: tiny]
     #[arg(long, value_name = "NAME")]
@@ -223,7 +232,7 @@ pub struct ConfigArgs {
     pub settings: Vec<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct DeviceArg {
     /// auto, cpu, gpu, a part of an adapter's name, or its number in `astray devices`
     #[arg(long = "device", value_name = "DEVICE", default_value = "auto")]
@@ -237,14 +246,14 @@ pub struct DeviceArg {
     pub variant: Option<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CategoryArg {
     /// Only this category of a data set with several; may be repeated
     #[arg(long = "category", value_name = "NAME")]
     pub names: Vec<String>,
 }
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct CacheArg {
     /// Folder that keeps extracted features for the next run [default: none are kept]
     #[arg(long = "cache", value_name = "DIR")]

@@ -13,6 +13,7 @@ mod job;
 mod output;
 mod pictures;
 mod predict;
+mod profile;
 mod selftest;
 mod train;
 
@@ -24,7 +25,10 @@ use clap::Parser;
 use serde::Serialize;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Parses the arguments of this process and runs the command. Wrong arguments and `--help` end the
 /// process here (status 2 and 0).
@@ -33,7 +37,9 @@ use tracing_subscriber::EnvFilter;
 /// Those of the command; [`Error::exit_code`] says with what status to end.
 pub fn run() -> Result<u8> {
     let command = Cli::parse().command;
-    log_to_stderr();
+    if !matches!(command, Command::Profile(_)) {
+        log_to_stderr(); // the profiler subscribes itself beside the logger
+    }
     match command {
         Command::Config(args) => config::run(&args),
         Command::Devices(args) => devices::run(&args),
@@ -43,21 +49,27 @@ pub fn run() -> Result<u8> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Bench(args) => bench::run(&args),
     }
 }
 
 /// `RUST_LOG` says what is logged; our warnings and others' errors where it is not set.
-fn log_to_stderr() {
+fn logger<S>() -> impl Layer<S>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
     let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
         _ => EnvFilter::new("error,astray=warn"),
     };
-    let logger = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let logger = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    logger.with_filter(filter)
+}
+
+fn log_to_stderr() {
     // Fails only where a logger is there already: then that one serves.
-    let _ = logger.try_init();
+    let _ = tracing_subscriber::registry().with(logger()).try_init();
 }
 
 /// Writes lines to standard output. A reader that has read enough (`| head`) is no error.

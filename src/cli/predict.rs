@@ -5,6 +5,7 @@ use super::{device, job, output, pictures};
 use crate::data::list_images;
 use crate::detector::Detector;
 use crate::evaluate::overlay::{write_map, write_png};
+use crate::tensor::Device;
 use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::HashSet;
@@ -25,7 +26,17 @@ struct Prediction<'a> {
 
 pub fn run(args: &Predict) -> Result<u8> {
     let device = device::open(&args.device, false)?;
-    let detector = Detector::load(&job::model_file(&args.model, "")?, &device)?;
+    run_on(args, &device, &mut super::print)?;
+    Ok(0)
+}
+
+/// Hands each line to `tell`.
+pub fn run_on(
+    args: &Predict,
+    device: &Device,
+    tell: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    let detector = Detector::load(&job::model_file(&args.model, "")?, device)?;
     super::check_weights(&detector, args.weights.as_deref())?;
     let threshold = args.threshold.or(detector.threshold);
     let (rgb, depth) = (expand(&args.paths)?, expand(&args.depth)?);
@@ -102,21 +113,21 @@ pub fn run(args: &Predict) -> Result<u8> {
             };
             let line =
                 serde_json::to_string(&line).map_err(|e| Error::failed(format!("JSON: {e}")))?;
-            super::print(&line)?;
+            tell(&line)?;
         } else {
             let verdict = match defective {
                 Some(true) => "DEFECT",
                 Some(false) => "good",
                 None => "no threshold",
             };
-            super::print(&format!(
+            tell(&format!(
                 "{verdict:<12} {:>12.5}  {}",
                 result.score,
                 path.display()
             ))?;
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// The file's name without extension, numbered where another folder had one of that name.

@@ -13,12 +13,22 @@ use std::path::Path;
 const QUANTILE: f64 = 0.99;
 
 pub fn run(args: &Train) -> Result<u8> {
+    let device = device::open(&args.device, false)?;
+    run_on(args, &device, &mut super::print)?;
+    Ok(0)
+}
+
+/// Hands each line to `tell`.
+pub fn run_on(
+    args: &Train,
+    device: &Device,
+    tell: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
     let config = Config::load(
         args.config.preset.as_deref(),
         args.config.config.as_deref(),
         &args.settings(),
     )?;
-    let device = device::open(&args.device, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
     let folder = |dataset: &Dataset| match datasets.len() {
         1 => args.out.clone(),
@@ -32,7 +42,7 @@ pub fn run(args: &Train) -> Result<u8> {
     for dataset in &datasets {
         let (mut detector, _) = fit(
             &config,
-            &device,
+            device,
             dataset,
             args.weights.as_deref(),
             cache.as_ref(),
@@ -40,21 +50,21 @@ pub fn run(args: &Train) -> Result<u8> {
         let folder = folder(dataset);
         save(&mut detector, &folder)?;
         let threshold = detector.threshold.unwrap_or(f32::NAN); // `fit` has set it
-        super::print(&format!(
+        tell(&format!(
             "{}: model {}, threshold {threshold:.4}, backbone {}",
             dataset.name,
             folder.join(job::MODEL).display(),
             detector.extractor.origin()
         ))?;
         if dataset.split(config.train.hold_out).1.is_empty() {
-            super::print(
+            tell(
                 "note: the threshold comes from the parts that were trained on, which score lower than \
                  new ones: set it with `astray calibrate` and other good parts, or keep some back with \
                  --set train.hold_out=0.1",
             )?;
         }
     }
-    Ok(0)
+    Ok(())
 }
 
 /// Writes the model into a folder, which is made, and removed again where nothing could be written.

@@ -5,6 +5,7 @@ use super::config::Config;
 use super::train::{new_student, new_teacher};
 use super::{Extractor, Features, Standard};
 use crate::evaluate::Rule;
+use crate::kernel::step;
 use crate::models::efficientnet::Padding;
 use crate::models::real_nvp::RealNvp;
 use crate::models::student::{FoldedStudent, Student};
@@ -134,6 +135,7 @@ impl Detector {
     /// # Errors
     /// [`Error::File`] when it is no model, cut short, damaged, or from a newer version.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let _step = step("load model");
         let weights = Weights::read(path).map_err(|error| match error {
             Error::File { message, .. } => {
                 Error::file(path, format!("no model to load: {message}"))

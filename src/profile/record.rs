@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{Layer, Registry};
@@ -45,6 +46,15 @@ impl Call {
             [] => self.own,
             _ => self.launches.iter().map(|launch| launch.at.time).sum(),
         }
+    }
+
+    /// The way that it took: what it said itself, or else its launches where there are several.
+    pub fn variant(&self) -> String {
+        if !self.variant.is_empty() || self.launches.len() < 2 {
+            return self.variant.clone();
+        }
+        let entries: Vec<&str> = self.launches.iter().map(|l| &*l.entry).collect();
+        entries.join(" + ")
     }
 }
 
@@ -164,9 +174,13 @@ impl Recorder {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Is it one of the targets that are recorded? For a filter in front of this layer.
-    pub fn wants(metadata: &Metadata) -> bool {
-        [KERNEL, STEP, LAUNCH].contains(&metadata.target())
+    /// The layer to subscribe: other spans than those of [`crate::kernel`] do not reach it.
+    pub fn layer<S>(&self) -> impl Layer<S> + use<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let wanted = |metadata: &Metadata| [KERNEL, STEP, LAUNCH].contains(&metadata.target());
+        self.clone().with_filter(filter_fn(wanted))
     }
 }
 
@@ -181,7 +195,7 @@ pub fn record<R>(
     job: impl FnOnce() -> Result<R>,
 ) -> Result<(R, Recording)> {
     let recorder = Recorder::default();
-    let subscriber = Registry::default().with(recorder.clone());
+    let subscriber = Registry::default().with(recorder.layer());
     tracing::subscriber::with_default(subscriber, || recorder.record(device, timestamps, job))
 }
 

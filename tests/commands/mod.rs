@@ -7,6 +7,7 @@ mod cache;
 mod demo;
 mod good;
 mod kernels;
+mod profile;
 
 use std::collections::BTreeMap;
 use std::io::Write;

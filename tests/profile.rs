@@ -1,0 +1,150 @@
+//! Every kernel tells what it is, on both devices alike; times are counted once.
+
+use astray::Result;
+use astray::cpu::roof::Params;
+use astray::gpu;
+use astray::kernel::{Cost, kernel, step};
+use astray::profile::{Recording, record};
+use astray::selftest::{Case, cases};
+use astray::tape::{Tape, Var};
+use astray::tensor::{Device, Tensor};
+use std::collections::BTreeSet;
+use std::thread::sleep;
+use std::time::Duration;
+
+fn first_gpu() -> Device {
+    let options = gpu::Options::default();
+    Device::Gpu(gpu::open(0, &options).expect("a Vulkan driver (Debian: mesa-vulkan-drivers)"))
+}
+
+/// Forward and, where there is one, backward.
+fn run(case: &Case, device: &Device) -> Result<()> {
+    let tape = Tape::training();
+    let ramp = |n: usize| (0..n).map(|i| 0.1 + 0.01 * (i % 50) as f32).collect();
+    let inputs = case.inputs.iter().map(|input| {
+        let x = Tensor::new(device, input.shape, ramp(input.shape.len()))?;
+        Ok(match input.gradient {
+            true => tape.leaf(&x),
+            false => tape.constant(&x),
+        })
+    });
+    let inputs = inputs.collect::<Result<Vec<Var>>>()?;
+    let outputs = (case.run)(&tape, &inputs)?;
+    let seeds = outputs.iter().map(|y| {
+        let grad = Tensor::full(device, y.tensor().shape(), 1.0)?;
+        Ok((y, grad))
+    });
+    let seeds = seeds.collect::<Result<Vec<_>>>()?;
+    tape.backward_from(&seeds).map(drop)
+}
+
+/// (operator, direction, shapes, operations, bytes) of every call, in order.
+fn announced(recording: &Recording) -> Vec<(String, String, String, u64, u64)> {
+    let calls = recording.calls.iter().map(|c| {
+        let (op, entry, shapes) = (c.op.clone(), c.entry.clone(), c.shapes.clone());
+        (op, entry, shapes, c.cost.flops, c.cost.bytes)
+    });
+    calls.collect()
+}
+
+#[test]
+fn every_operator_is_annotated_and_alike_on_both_devices() {
+    let gpu = first_gpu();
+    let mut seen = BTreeSet::new();
+    for case in cases() {
+        let name = format!("{} {}", case.operator, case.name);
+        let of = |device: &Device| {
+            let ((), recording) = record(device, true, || run(&case, device)).unwrap();
+            recording
+        };
+        let (on_cpu, on_gpu) = (of(&Device::Cpu), of(&gpu));
+        assert_eq!(announced(&on_cpu), announced(&on_gpu), "{name}");
+        assert!(on_gpu.strays.is_empty(), "{name}: {:?}", on_gpu.strays);
+        assert!(!on_gpu.estimated, "{name}");
+        for call in &on_gpu.calls {
+            assert!(
+                !call.launches.is_empty(),
+                "{name}: {call:?} launched nothing"
+            );
+            assert!(
+                call.launches.iter().all(|l| !l.at.time.is_zero()),
+                "{name}: {call:?}"
+            );
+        }
+        for (op, entry, shapes, _, bytes) in announced(&on_cpu) {
+            assert!(
+                !entry.is_empty() && !shapes.is_empty() && bytes > 0,
+                "{name}: {op}"
+            );
+            seen.insert(op);
+        }
+        assert!(seen.contains(case.operator), "{name}: {seen:?}");
+    }
+    // `matches!` on the text would pass a name that is no operator.
+    let operators: BTreeSet<String> = cases().iter().map(|c| c.operator.to_string()).collect();
+    assert_eq!(seen, operators);
+}
+
+#[test]
+fn a_launch_outside_of_a_kernel_is_found() {
+    let device = first_gpu();
+    let Device::Gpu(gpu) = &device else {
+        unreachable!()
+    };
+    let launch = || -> Result<()> {
+        let (from, to) = (gpu.upload(&[1.0; 256])?, gpu.alloc(256)?);
+        let params = Params {
+            count: 64,
+            rounds: 1,
+        };
+        let text = include_str!("../shaders/roof.wgsl");
+        let pass = gpu.pass("roof", text).entry("copy");
+        pass.read(&from).write(&to).params(&params).run(64)
+    };
+    let ((), alone) = record(&device, true, launch).unwrap();
+    assert_eq!((alone.strays.len(), alone.calls.len()), (1, 0));
+    let inside = || {
+        let _kernel = kernel("roof", "copy", &["256"], Cost::new(0, 512));
+        launch()
+    };
+    for timestamps in [true, false] {
+        let ((), inside) = record(&device, timestamps, inside).unwrap();
+        assert_eq!((inside.strays.len(), inside.calls.len()), (0, 1));
+        assert_eq!(inside.estimated, !timestamps);
+        let call = &inside.calls[0];
+        assert_eq!(call.launches[0].entry, "copy");
+        assert_eq!(call.time(), call.launches[0].at.time);
+        let end = call.launches[0].at.start + call.time();
+        assert!(end <= inside.wall + Duration::from_millis(1), "{inside:?}");
+    }
+}
+
+#[test]
+fn nested_work_is_counted_once() {
+    let long = Duration::from_millis(20);
+    let job = || {
+        let _step = step("outer");
+        let _outer = kernel("outer", "forward", &["1"], Cost::new(1, 1));
+        sleep(long);
+        {
+            let _inner = kernel("inner", "forward", &["1"], Cost::new(1, 1));
+            sleep(2 * long);
+        }
+        Ok(())
+    };
+    let ((), recording) = record(&Device::Cpu, true, job).unwrap();
+    let [outer, inner] = &recording.calls[..] else {
+        panic!("{recording:?}");
+    };
+    assert!(
+        inner.time() >= 2 * long && outer.time() >= long,
+        "{recording:?}"
+    );
+    assert!(outer.host.time >= 3 * long);
+    assert!(
+        outer.time() + inner.time() <= outer.host.time,
+        "{recording:?}"
+    );
+    assert!(recording.steps[0].own < long, "{recording:?}");
+    assert!(outer.host.time <= recording.wall);
+}
