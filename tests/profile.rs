@@ -80,7 +80,6 @@ fn every_operator_is_annotated_and_alike_on_both_devices() {
         }
         assert!(seen.contains(case.operator), "{name}: {seen:?}");
     }
-    // `matches!` on the text would pass a name that is no operator.
     let operators: BTreeSet<String> = cases().iter().map(|c| c.operator.to_string()).collect();
     assert_eq!(seen, operators);
 }

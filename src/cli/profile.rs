@@ -12,7 +12,7 @@ use crate::profile::{
 use crate::tensor::Device;
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
@@ -39,6 +39,14 @@ struct Job<'a> {
 fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     check(&args.report)?;
     let device = device::open(&args.device, false)?;
+    let choices = &args.config;
+    let chosen = choices.preset.is_some() || choices.config.is_some();
+    if args.model.is_some() && (chosen || !choices.settings.is_empty()) {
+        return Err(Error::usage(
+            "--preset, --config and --set are for an untrained model; the one that was named has its \
+             configuration: leave them out",
+        ));
+    }
     let folder = draw::drawn_parts(1)?;
     let config = Config::load(
         args.config.preset.as_deref(),
@@ -91,7 +99,7 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
         out: None,
         json: false,
         threshold: None,
-        weights: None,
+        weights: args.model.as_ref().and(args.weights.clone()),
         device: args.device.clone(),
     };
     let job = Job {
@@ -305,7 +313,7 @@ fn summary(profile: &Profile) -> String {
     ];
     let peaks: Vec<String> = peaks
         .iter()
-        .filter_map(|(where_, bytes)| Some(format!("{} {where_}", mib((*bytes)?))))
+        .filter_map(|(place, bytes)| Some(format!("{} {place}", mib((*bytes)?))))
         .collect();
     if !peaks.is_empty() {
         lines.push(format!("peak memory {}", peaks.join(", ")));
@@ -329,8 +337,7 @@ fn right(table: &mut Table, columns: std::ops::RangeInclusive<usize>) {
 
 /// Exit status 1 on a regression.
 fn compare(args: &args::ProfileDiff) -> Result<u8> {
-    let read = |path: &Path| Profile::read(path);
-    let (before, after) = (read(&args.before)?, read(&args.after)?);
+    let (before, after) = (Profile::read(&args.before)?, Profile::read(&args.after)?);
     let differ = mismatches(&before, &after);
     if !differ.is_empty() && !args.force {
         return Err(Error::usage(format!(

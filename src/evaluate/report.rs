@@ -244,7 +244,7 @@ fn percent(value: Option<f64>) -> String {
 }
 
 /// Text that HTML shows as it is, in elements and in quoted attributes.
-fn escape(text: &str) -> String {
+pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

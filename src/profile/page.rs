@@ -1,6 +1,7 @@
 //! The profile as one HTML page that asks no network for anything: figures, roofline, table.
 
 use super::{Profile, roofline::colour, roofline::roofline};
+use crate::evaluate::report::escape;
 
 const STYLE: &str = "
 .roofline circle { fill-opacity: .55; stroke: var(--card); stroke-width: 1; }
@@ -179,10 +180,4 @@ fn footer(page: &mut String, p: &Profile) {
         *page += &format!("<dt>{name}</dt><dd>{}</dd>\n", escape(&value));
     }
     *page += "</dl></footer>\n";
-}
-
-/// Text that HTML shows as it is, in elements and in quoted attributes.
-pub fn escape(text: &str) -> String {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;");
-    text.replace('>', "&gt;").replace('"', "&quot;")
 }

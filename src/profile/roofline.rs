@@ -1,7 +1,7 @@
 //! The roofline as inline SVG: every kernel a dot, as large as its share of the time.
 
-use super::page::escape;
 use super::{Profile, Roof};
+use crate::evaluate::report::escape;
 
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 1080.0;
