@@ -12,6 +12,7 @@ mod plain;
 mod sum;
 mod tiles;
 mod variant;
+mod winograd;
 
 pub use variant::Variant;
 

@@ -1,7 +1,7 @@
 //! Gradients of a convolution on a GPU.
 
 use super::pack::{self, Wide};
-use super::tiles::padded;
+use super::tiles::{ENOUGH, padded};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 const NAME: &str = "conv2d/gradient";
 const SHADER: &str = include_str!("../../../shaders/conv2d/gradient.wgsl");
-
-/// Workgroups that keep any device busy.
-const ENOUGH: u32 = 256;
+const SHARED: &str = "conv2d/gradient_shared";
+const SHARED_SHADER: &str = include_str!("../../../shaders/conv2d/gradient_shared.wgsl");
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -68,26 +67,39 @@ pub(super) fn fold(gpu: &Arc<Gpu>, dx: &Buffer, p: &Geometry) -> Result<Buffer> 
     pack::narrow(gpu, folded, p.c_in)
 }
 
-/// dL/dweight `[kh,kw,c_in,c_out]`.
-pub(super) fn weight(gpu: &Arc<Gpu>, [x, grad]: [&Buffer; 2], p: &Geometry) -> Result<Buffer> {
+/// dL/dweight `[kh,kw,c_in,c_out]`, with tiles in shared memory or in registers.
+pub(super) fn weight(
+    gpu: &Arc<Gpu>,
+    [x, grad]: [&Buffer; 2],
+    shared: bool,
+    p: &Geometry,
+) -> Result<Buffer> {
     let (x, grad) = (Wide::of(gpu, x, p.c_in)?, Wide::of(gpu, grad, p.c_out)?);
     let params = Params::new(p);
     let taps = p.kh * p.kw;
     let size = taps * params.groups_in * 4 * params.groups_out;
     let lanes = gpu.lanes();
-    let grid = [
-        (taps * params.groups_in.div_ceil(4)).div_ceil(lanes),
-        params.groups_out.div_ceil(4),
-    ];
+    let (pass, grid) = match shared {
+        true => {
+            let grid = [
+                taps * params.groups_in.div_ceil(16),
+                params.groups_out.div_ceil(16),
+            ];
+            (gpu.pass(SHARED, SHARED_SHADER), grid)
+        }
+        false => {
+            let across = (taps * params.groups_in.div_ceil(4)).div_ceil(lanes);
+            let pass = gpu.pass(NAME, SHADER).constant("LANES", lanes.into());
+            (pass, [across, params.groups_out.div_ceil(4)])
+        }
+    };
     // More slices than needed would only be more to add up.
     let wanted = ENOUGH.div_ceil(grid[0] * grid[1]).min(params.rows);
     let fits = (gpu.max_elements() / (4 * size as usize)).max(1) as u32;
     let rows = params.rows.div_ceil(wanted.min(fits));
     let slices = params.rows.div_ceil(rows);
     let dw = gpu.alloc((slices * size * 4) as usize)?;
-    gpu.pass(NAME, SHADER)
-        .entry("weight")
-        .constant("LANES", lanes.into())
+    pass.entry("weight")
         .read(x.buffer())
         .read(grad.buffer())
         .write(&dw)

@@ -1,5 +1,6 @@
 //! Sums of slices and of columns, always in the same order.
 
+use super::tiles::{self, Operands};
 use crate::Result;
 use crate::gpu::{Buffer, Gpu};
 use crate::ops::Activation;
@@ -38,6 +39,26 @@ fn run(
         .params(params)
         .run(groups)?;
     Ok(y)
+}
+
+/// y = f(bias + Σ partial) (+ residual), as `product` would have ended.
+pub(super) fn finish(
+    gpu: &Arc<Gpu>,
+    partial: &Buffer,
+    operands: &Operands,
+    slices: u32,
+    p: &tiles::Params,
+) -> Result<Buffer> {
+    let params = Params {
+        slices,
+        rows: p.rows,
+        groups: p.groups_out,
+        bias: operands.bias.is_some().into(),
+        activation: p.activation,
+        slope: p.slope,
+        residual: operands.residual.is_some().into(),
+    };
+    run(gpu, partial, operands.bias, operands.residual, &params)
 }
 
 /// Σ partial `[slices, …, groups·4]`.

@@ -1,6 +1,6 @@
 //! The tiled kernels: convolution as a matrix product over pixels, taps and channels.
 
-use super::pack::{self, Wide};
+use super::sum;
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
@@ -8,15 +8,18 @@ use crate::ops::Activation;
 use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
+/// Workgroups that keep any device busy.
+pub(super) const ENOUGH: u32 = 256;
+
 /// A kernel that makes a block of the output in every workgroup.
 pub(super) struct Tile {
-    pub name: &'static str,
-    pub shader: &'static str,
+    name: &'static str,
+    shader: &'static str,
     /// Output pixels of a workgroup.
     pub pixels: u32,
     /// Output channels of a workgroup; weights are packed in blocks of so many.
     pub channels: u32,
-    pub constants: Vec<(&'static str, f64)>,
+    constants: Vec<(&'static str, f64)>,
 }
 
 impl Tile {
@@ -29,6 +32,28 @@ impl Tile {
             channels: 16,
             constants: vec![("LANES", gpu.lanes().into())],
         }
+    }
+
+    /// `side` pixels × `side` channels, 64 or 128, in shared memory.
+    pub fn shared(side: u32) -> Self {
+        Self {
+            name: "conv2d/shared",
+            shader: include_str!("../../../shaders/conv2d/shared.wgsl"),
+            pixels: side,
+            channels: side,
+            constants: vec![
+                ("SIDE", side.into()),
+                ("THREADS", (side * side / 64).into()),
+            ],
+        }
+    }
+
+    /// Workgroups for an output of so many pixels and groups of channels.
+    pub fn workgroups(&self, rows: u32, groups: u32) -> [u32; 2] {
+        [
+            rows.div_ceil(self.pixels),
+            (4 * groups).div_ceil(self.channels),
+        ]
     }
 }
 
@@ -126,6 +151,16 @@ impl Params {
         }
     }
 
+    /// The same product without what follows it.
+    pub fn unfinished(&self) -> Self {
+        Self {
+            activation: Activation::Identity.kind(),
+            bias: 0,
+            residual: 0,
+            ..*self
+        }
+    }
+
     /// Can a tap fall outside of the input?
     fn masked(&self) -> bool {
         let inside = |out: u32, k: u32, before: i32, size: u32| {
@@ -166,6 +201,7 @@ pub(super) fn product(
     for &(name, value) in &tile.constants {
         pass = pass.constant(name, value);
     }
+    let [across, down] = tile.workgroups(params.rows, params.groups_out);
     pass.constant("MASKED", f64::from(u8::from(params.masked())))
         .read(operands.x)
         .read(operands.weight)
@@ -173,43 +209,28 @@ pub(super) fn product(
         .read(operands.residual.unwrap_or(operands.weight))
         .write(&y)
         .params(params)
-        .groups([
-            params.rows.div_ceil(tile.pixels),
-            (4 * params.groups_out).div_ceil(tile.channels),
-            slices,
-        ])?;
+        .groups([across, down, slices])?;
     Ok(y)
 }
 
-/// y = f(x ∗ weight + bias) (+ residual), or the gradient of the input where `turned`.
-pub(super) fn convolution(
+/// The same with a sum over steps in slices, added up in a second pass: for few outputs.
+pub(super) fn split(
     gpu: &Arc<Gpu>,
     tile: &Tile,
-    [x, weight]: [&Buffer; 2],
-    [bias, residual]: [Option<&Buffer>; 2],
-    turned: bool,
-    p: &Geometry,
+    operands: &Operands,
+    params: &Params,
 ) -> Result<Buffer> {
-    let (params, [c_in, c_out]) = match turned {
-        false => (Params::forward(p), [p.c_in, p.c_out]),
-        true => (Params::backward_input(p), [p.c_out, p.c_in]),
+    let [across, down] = tile.workgroups(params.rows, params.groups_out);
+    let size = (4 * params.rows * params.groups_out) as usize;
+    let fits = (gpu.max_elements() / size).max(1) as u32;
+    let slices = (ENOUGH.div_ceil(across * down)).min(fits);
+    let steps = params.steps.div_ceil(slices).next_multiple_of(4);
+    let slices = params.steps.div_ceil(steps);
+    let raw = Params {
+        steps,
+        split: 1,
+        ..params.unfinished()
     };
-    let x = Wide::of(gpu, x, c_in)?;
-    let bias = bias.map(|b| Wide::kept(gpu, b, c_out)).transpose()?;
-    let residual = residual.map(|r| Wide::of(gpu, r, c_out)).transpose()?;
-    let packed = pack::weights(
-        gpu,
-        weight,
-        [p.kh * p.kw, c_in, c_out],
-        tile.channels,
-        turned,
-    )?;
-    let operands = Operands {
-        x: x.buffer(),
-        weight: &packed,
-        bias: bias.as_ref().map(Wide::buffer),
-        residual: residual.as_ref().map(Wide::buffer),
-    };
-    let y = product(gpu, tile, &operands, 1, &params)?;
-    pack::narrow(gpu, y, c_out)
+    let partial = product(gpu, tile, operands, slices, &raw)?;
+    sum::finish(gpu, &partial, operands, slices, params)
 }

@@ -1,0 +1,139 @@
+//! 3×3 convolutions by Winograd's F(2×2, 3×3) and F(4×4, 3×3); see `shaders/conv2d/winograd.wgsl`.
+
+use super::tiles::{self, Operands, Tile, product};
+use crate::Result;
+use crate::gpu::{Buffer, Gpu};
+use crate::ops::Activation;
+use bytemuck::{Pod, Zeroable};
+use std::sync::Arc;
+
+const NAME: &str = "conv2d/winograd";
+const SHADER: &str = include_str!("../../../shaders/conv2d/winograd.wgsl");
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+struct Params {
+    h: u32,
+    w: u32,
+    groups_in: u32,
+    out_h: u32,
+    out_w: u32,
+    groups_out: u32,
+    top: i32,
+    left: i32,
+    replicate: u32,
+    activation: u32,
+    slope: f32,
+    bias: u32,
+    residual: u32,
+    /// The first tile of this launch, and how many.
+    first: u32,
+    tiles: u32,
+    c_in: u32,
+    c_out: u32,
+    block: u32,
+    turned: u32,
+}
+
+/// 3×3, stride 1.
+pub(super) fn suits(p: &tiles::Params) -> bool {
+    [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1]
+}
+
+/// As [`product`], from weights that are not packed: `[3,3,c_in,c_out]`, or `[3,3,c_out,c_in]` with the
+/// taps from the other end where `turned`. `side` is 2 or 4 outputs.
+pub(super) fn convolution(
+    gpu: &Arc<Gpu>,
+    (side, tile): (u32, &Tile),
+    operands: &Operands,
+    [c_in, c_out]: [u32; 2],
+    turned: bool,
+    p: &tiles::Params,
+) -> Result<Buffer> {
+    let points = (side + 2).pow(2);
+    let all = p.rows / p.out_h / p.out_w * p.out_h.div_ceil(side) * p.out_w.div_ceil(side);
+    let widest = 4 * p.groups_in.max(p.groups_out) * points;
+    let at_once = (gpu.max_elements() as u32 / widest).clamp(1, all);
+    let params = Params {
+        h: p.h,
+        w: p.w,
+        groups_in: p.groups_in,
+        out_h: p.out_h,
+        out_w: p.out_w,
+        groups_out: p.groups_out,
+        top: p.top,
+        left: p.left,
+        replicate: p.replicate,
+        activation: p.activation,
+        slope: p.slope,
+        bias: p.bias,
+        residual: p.residual,
+        first: 0,
+        tiles: at_once,
+        c_in,
+        c_out,
+        block: tile.channels,
+        turned: turned.into(),
+    };
+    let pass = |entry| {
+        let pass = gpu.pass(NAME, SHADER).entry(entry);
+        pass.constant("TILE", side.into())
+    };
+    let form = match (side, turned) {
+        (2, false) => "winograd2",
+        (2, true) => "winograd2 turned",
+        (_, false) => "winograd4",
+        (_, true) => "winograd4 turned",
+    };
+    let u = operands.weight.derived((form, tile.channels), || {
+        let groups = c_out.next_multiple_of(tile.channels) * p.groups_in;
+        let u = gpu.alloc((points * groups * 4) as usize)?;
+        let pass = pass("weights").read(operands.weight).write(&u);
+        pass.params(&params).run(groups as usize)?;
+        Ok(u)
+    })?;
+
+    let y = gpu.alloc((4 * p.rows * p.groups_out) as usize)?;
+    for first in (0..all).step_by(at_once as usize) {
+        let count = at_once.min(all - first);
+        let params = Params {
+            first,
+            tiles: count,
+            ..params
+        };
+        let v = gpu.alloc((4 * points * count * p.groups_in) as usize)?;
+        let from = pass("input").read(operands.x).write(&v).params(&params);
+        from.run((count * p.groups_in) as usize)?;
+        let over_channels = tiles::Params {
+            rows: count,
+            h: 1,
+            w: count,
+            out_h: 1,
+            out_w: count,
+            kh: 1,
+            kw: 1,
+            top: 0,
+            left: 0,
+            replicate: 0,
+            activation: Activation::Identity.kind(),
+            steps: p.groups_in,
+            batched: c_out.div_ceil(tile.channels),
+            ..p.unfinished()
+        };
+        let operands_of_m = Operands {
+            x: &v,
+            weight: &u,
+            bias: None,
+            residual: None,
+        };
+        let m = product(gpu, tile, &operands_of_m, points, &over_channels)?;
+        pass("output")
+            .read(&m)
+            .read(operands.bias.unwrap_or(&m))
+            .read(operands.residual.unwrap_or(&m))
+            .write(&y)
+            .params(&params)
+            .run((count * p.groups_out) as usize)?;
+    }
+    Ok(y)
+}
