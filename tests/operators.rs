@@ -1,14 +1,21 @@
 //! Every operator case on every device, with fresh inputs and poisoned buffers.
 
 use astray::gpu;
-use astray::selftest::{cases, check};
-use astray::tensor::Device;
+use astray::nn::random::named_tensor;
+use astray::ops::conv2d::{Conv2d, Padding, Variant, conv2d};
+use astray::selftest::{Case, cases, check};
+use astray::tape::Tape;
+use astray::tensor::{Device, Shape, Tensor};
 
 fn all_pass(device: &Device) {
+    pass(device, &cases(), &[1, 2]);
+}
+
+fn pass(device: &Device, cases: &[Case], seeds: &[u64]) {
     let mut failed = Vec::new();
-    for case in cases() {
-        for seed in [1, 2] {
-            let outcome = check(&case, device, seed);
+    for case in cases {
+        for &seed in seeds {
+            let outcome = check(case, device, seed);
             if !outcome.passed() {
                 failed.push(format!("{outcome:?}"));
             }
@@ -42,5 +49,100 @@ fn gpu_matches_the_plain_loops() {
     for adapter in gpu::adapters() {
         let device = Device::Gpu(gpu::open(adapter.index, &poisoned).unwrap());
         all_pass(&device);
+    }
+}
+
+fn forced(adapter: usize, variant: Variant) -> Device {
+    let options = gpu::Options {
+        poison: true,
+        variant: Some(variant.name().into()),
+        ..Default::default()
+    };
+    Device::Gpu(gpu::open(adapter, &options).unwrap())
+}
+
+#[test]
+fn every_variant_of_the_convolution_matches_the_plain_loops() {
+    let mut cases = cases();
+    cases.retain(|case| case.operator == "conv2d");
+    for adapter in gpu::adapters() {
+        for variant in Variant::ALL {
+            pass(&forced(adapter.index, variant), &cases, &[3]);
+        }
+    }
+}
+
+/// Output and gradients of a convolution too large for differences.
+fn with_gradients(
+    device: &Device,
+    x: [usize; 4],
+    weight: [usize; 4],
+    conv: Conv2d,
+) -> Vec<Vec<f32>> {
+    let tensor = |name: &str, shape: Shape| {
+        let data = named_tensor(name, shape.len(), 1.0, 7);
+        Tensor::new(device, shape, data).unwrap()
+    };
+    let inputs = [
+        tensor("x", x.into()),
+        tensor("weight", weight.into()),
+        tensor("bias", [weight[3]].into()),
+    ];
+    let tape = Tape::training();
+    let [x, weight, bias] = inputs.each_ref().map(|t| tape.leaf(t));
+    let y = conv2d(&tape, &x, &weight, &bias, None, conv).unwrap();
+    let gradients = tape
+        .backward_from(&[(&y, tensor("grad", y.tensor().shape()))])
+        .unwrap();
+    let of_inputs = inputs.iter().map(|t| gradients.of(t).unwrap().to_vec());
+    let all = std::iter::once(y.tensor().to_vec()).chain(of_inputs);
+    all.map(|values| values.unwrap()).collect()
+}
+
+fn off(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let square = |x: f32| f64::from(x).powi(2);
+    let error: f64 = found.iter().zip(expected).map(|(f, e)| square(f - e)).sum();
+    (error / expected.iter().map(|&e| square(e)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn gradients_of_every_variant_agree_with_the_plain_ones_at_the_edges_of_tiles() {
+    let strided = |padding| Conv2d {
+        stride: 2,
+        ..Conv2d::new(padding)
+    };
+    for (x, weight, conv) in [
+        (
+            [3, 13, 10, 65],
+            [3, 3, 65, 63],
+            Conv2d::new(Padding::zeros(1)),
+        ),
+        (
+            [2, 9, 11, 64],
+            [3, 3, 64, 65],
+            Conv2d::new(Padding::replicate(1)),
+        ),
+        (
+            [1, 23, 17, 5],
+            [5, 5, 5, 129],
+            strided(Padding::asymmetric(1, 2)),
+        ),
+        (
+            [2, 8, 8, 130],
+            [1, 1, 130, 64],
+            Conv2d::new(Padding::zeros(0)),
+        ),
+    ] {
+        for adapter in gpu::adapters() {
+            let plain = with_gradients(&forced(adapter.index, Variant::Plain), x, weight, conv);
+            for variant in Variant::ALL {
+                let found = with_gradients(&forced(adapter.index, variant), x, weight, conv);
+                for (found, plain) in found.iter().zip(&plain) {
+                    let error = off(found, plain);
+                    assert!(error < 1e-5, "{variant:?} {x:?} {weight:?}: {error:e}");
+                }
+            }
+        }
     }
 }

@@ -244,6 +244,10 @@ pub struct DeviceArg {
     /// Of the GPU's kernels for a convolution take this one wherever it applies
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
+    /// Measure the kernels for a convolution and keep the fastest, also on a software adapter; on
+    /// others that is so anyway
+    #[arg(long)]
+    pub tune: bool,
 }
 
 #[derive(Clone, Debug, Args)]

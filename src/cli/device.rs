@@ -50,6 +50,8 @@ pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
         poison,
         shaders: args.shaders.clone(),
         variant: args.variant.clone(),
+        tune: args.tune,
+        cache: None,
     };
     gpu::open(adapter.index, &options).map(Device::Gpu)
 }

@@ -1,6 +1,6 @@
 //! Finding and opening adapters.
 
-use super::{Gpu, Options, Recorder, buffer::Pool, shaders::Shaders};
+use super::{Choices, Gpu, Options, Recorder, buffer::Pool, shaders::Shaders};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -24,6 +24,15 @@ pub struct AdapterReport {
     pub max_workgroup_bytes: u32,
     /// A real GPU: chosen by `--device auto`. Software adapters are for tests.
     pub hardware: bool,
+}
+
+impl AdapterReport {
+    /// Can shaders multiply matrices 8×8×8 in f32, by subgroups of one size?
+    pub fn has_matrix_units(&self) -> bool {
+        let listed = self.cooperative_matrices.iter();
+        listed.into_iter().any(|shape| shape == "8x8x8 F32->F32")
+            && self.subgroups.is_some_and(|[least, most]| least == most)
+    }
 }
 
 fn instance() -> wgpu::Instance {
@@ -105,10 +114,17 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let name = report.name.clone();
     let wanted =
         wgpu::Features::IMMEDIATES | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
-    let features = adapter.features() & wanted;
+    let mut features = adapter.features() & wanted;
+    let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+    if report.has_matrix_units() {
+        features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+        // SAFETY: no more than an interface that may still change.
+        experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+    }
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("astray"),
         required_features: features,
+        experimental_features,
         required_limits: adapter.limits(),
         ..Default::default()
     }))
@@ -123,13 +139,15 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let immediate_bytes = device.limits().max_immediate_size;
     let immediates = features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128;
     Ok(Arc::new(Gpu {
-        report,
         immediates,
         shaders: Shaders::new(options.shaders.clone(), immediates),
         device,
         queue,
         poison: options.poison,
         variant: options.variant.clone(),
+        tune: options.tune || report.hardware,
+        choices: Choices::of(&report, options.cache.clone()),
+        report,
         lost,
         pipelines: Mutex::default(),
         recorder: Mutex::new(Recorder::default()),

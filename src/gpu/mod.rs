@@ -5,6 +5,7 @@
 
 mod adapter;
 mod buffer;
+mod choices;
 mod pass;
 mod pipeline;
 mod shaders;
@@ -12,6 +13,7 @@ mod timing;
 
 pub use adapter::{AdapterReport, adapters, open};
 pub use buffer::Buffer;
+pub use choices::Choices;
 pub use pass::Pass;
 pub use shaders::source;
 pub use timing::{Timing, Timings};
@@ -35,6 +37,11 @@ pub struct Options {
     pub shaders: Option<PathBuf>,
     /// Of the kernels that there are for an operator, take the one of this name where it applies.
     pub variant: Option<String>,
+    /// Measure the kernels and keep the fastest also where that is not the default: on software
+    /// adapters, whose results should not depend on a clock.
+    pub tune: bool,
+    /// Where the choices are kept, if not in the platform's folder for caches.
+    pub cache: Option<PathBuf>,
 }
 
 /// An opened GPU. Cheap to share: always behind an `Arc`.
@@ -46,6 +53,8 @@ pub struct Gpu {
     shaders: shaders::Shaders,
     poison: bool,
     variant: Option<String>,
+    tune: bool,
+    choices: Choices,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<pipeline::Key, Arc<pipeline::Pipeline>>>,
     recorder: Mutex<Recorder>,
@@ -83,6 +92,16 @@ impl Gpu {
     /// The kernel to take where there are several, as [`Options::variant`] said.
     pub fn variant(&self) -> Option<&str> {
         self.variant.as_deref()
+    }
+
+    /// Is the fastest kernel found by measuring?
+    pub fn tunes(&self) -> bool {
+        self.tune
+    }
+
+    /// What was found by measuring.
+    pub fn choices(&self) -> &Choices {
+        &self.choices
     }
 
     /// Threads of the narrowest subgroup; 8 where the adapter does not say.

@@ -11,6 +11,7 @@ mod pack;
 mod plain;
 mod sum;
 mod tiles;
+mod tuner;
 mod variant;
 mod winograd;
 

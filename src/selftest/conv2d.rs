@@ -103,6 +103,41 @@ pub fn cases() -> Vec<Case> {
             with(Activation::Silu, zeros(1)),
             false,
         ),
+        // One more or less than the sides of tiles.
+        geometry("65 pixels", [1, 5, 13, 2], [1, 1], 3, conv(zeros(0)), false),
+        geometry("63 pixels", [3, 7, 3, 3], [3, 3], 2, conv(zeros(1)), false),
+        geometry(
+            "65 channels in",
+            [1, 2, 3, 65],
+            [1, 1],
+            2,
+            conv(zeros(0)),
+            false,
+        ),
+        geometry(
+            "65 channels out",
+            [2, 2, 3, 3],
+            [1, 1],
+            65,
+            conv(zeros(0)),
+            true,
+        ),
+        geometry(
+            "many tiles, 63 to 129 channels",
+            [1, 8, 8, 63],
+            [3, 3],
+            129,
+            conv(zeros(1)),
+            false,
+        ),
+        geometry(
+            "many tiles, 64 to 64 channels",
+            [2, 16, 16, 64],
+            [1, 1],
+            64,
+            conv(zeros(0)),
+            false,
+        ),
         // Large enough for Winograd's tiles on the CPU; ragged at every border.
         geometry(
             "many tiles, zeros",

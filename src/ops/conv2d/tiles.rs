@@ -48,6 +48,17 @@ impl Tile {
         }
     }
 
+    /// 32 pixels × 32 channels on the matrix units of a subgroup.
+    pub fn matrix(gpu: &Gpu) -> Self {
+        Self {
+            name: "conv2d/matrix",
+            shader: include_str!("../../../shaders/conv2d/matrix.wgsl"),
+            pixels: 32,
+            channels: 32,
+            constants: vec![("LANES", gpu.lanes().into())],
+        }
+    }
+
     /// Workgroups for an output of so many pixels and groups of channels.
     pub fn workgroups(&self, rows: u32, groups: u32) -> [u32; 2] {
         [

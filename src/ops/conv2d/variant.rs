@@ -2,7 +2,7 @@
 
 use super::pack::{self, Wide};
 use super::tiles::{ENOUGH, Operands, Params, Tile, product, split};
-use super::{gradient, plain, winograd};
+use super::{gradient, plain, tuner, winograd};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
@@ -26,10 +26,12 @@ pub enum Variant {
     Winograd2,
     /// F(4×4, 3×3)
     Winograd4,
+    /// On matrix units, where the adapter lists them.
+    Matrix,
 }
 
 impl Variant {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Plain,
         Self::Direct,
         Self::Tile64,
@@ -37,6 +39,7 @@ impl Variant {
         Self::Split,
         Self::Winograd2,
         Self::Winograd4,
+        Self::Matrix,
     ];
 
     /// What `--variant` calls it.
@@ -49,7 +52,14 @@ impl Variant {
             Self::Split => "split",
             Self::Winograd2 => "winograd2",
             Self::Winograd4 => "winograd4",
+            Self::Matrix => "matrix",
         }
+    }
+
+    /// The one that `--variant` named.
+    fn forced(gpu: &Gpu) -> Option<Self> {
+        let named = |variant: &Self| Some(variant.name()) == gpu.variant();
+        Self::ALL.into_iter().find(named)
     }
 
     /// Can it run this on this adapter?
@@ -58,6 +68,7 @@ impl Variant {
             Self::Plain | Self::Direct | Self::Tile64 | Self::Split => true,
             Self::Tile128 => has_room_for_128(gpu),
             Self::Winograd2 | Self::Winograd4 => winograd::suits(p),
+            Self::Matrix => gpu.report().has_matrix_units(),
         }
     }
 
@@ -66,6 +77,7 @@ impl Variant {
         match self {
             Self::Tile64 | Self::Split => Tile::shared(64),
             Self::Tile128 => Tile::shared(128),
+            Self::Matrix => Tile::matrix(gpu),
             Self::Plain | Self::Direct => Tile::direct(gpu),
             Self::Winograd2 | Self::Winograd4 if !gpu.report().hardware => Tile::direct(gpu),
             Self::Winograd2 | Self::Winograd4 => Tile::shared(match has_room_for_128(gpu) {
@@ -81,14 +93,218 @@ fn has_room_for_128(gpu: &Gpu) -> bool {
     gpu.report().max_workgroup_bytes >= 20 * 1024
 }
 
-/// The one to take; a profiler is told.
-fn choose(gpu: &Gpu, p: &Params) -> Variant {
-    let forced = |variant: &Variant| Some(variant.name()) == gpu.variant();
-    let mut all = Variant::ALL.into_iter();
-    let chosen = all.find(|v| forced(v) && v.suits(gpu, p));
-    let chosen = chosen.unwrap_or_else(|| likely(gpu, p));
-    kernel::variant(chosen.name());
-    chosen
+/// A convolution, or the gradient of its input where `turned`: a convolution with the taps from the
+/// other end and the channels of the weights swapped.
+struct Call<'a> {
+    turned: bool,
+    geometry: &'a Geometry,
+    params: Params,
+    /// Of its input and its output.
+    channels: [u32; 2],
+}
+
+struct Inputs<'a> {
+    x: &'a Buffer,
+    weight: &'a Buffer,
+    bias: Option<&'a Buffer>,
+    residual: Option<&'a Buffer>,
+}
+
+/// y = f(x ∗ weight + bias) (+ residual)
+pub(super) fn forward(
+    gpu: &Arc<Gpu>,
+    [x, weight, bias]: [&Buffer; 3],
+    residual: Option<&Buffer>,
+    p: &Geometry,
+) -> Result<Buffer> {
+    let call = Call {
+        turned: false,
+        geometry: p,
+        params: Params::forward(p),
+        channels: [p.c_in, p.c_out],
+    };
+    let inputs = Inputs {
+        x,
+        weight,
+        bias: Some(bias),
+        residual,
+    };
+    call.run(gpu, call.choose(gpu)?, &inputs)
+}
+
+/// dL/dx
+pub(super) fn backward_input(
+    gpu: &Arc<Gpu>,
+    [grad, weight]: [&Buffer; 2],
+    p: &Geometry,
+) -> Result<Buffer> {
+    let call = Call {
+        turned: true,
+        geometry: p,
+        params: Params::backward_input(p),
+        channels: [p.c_out, p.c_in],
+    };
+    let inputs = Inputs {
+        x: grad,
+        weight,
+        bias: None,
+        residual: None,
+    };
+    call.run(gpu, call.choose(gpu)?, &inputs)
+}
+
+/// dL/dweight and dL/dbias
+pub(super) fn backward_weight(
+    gpu: &Arc<Gpu>,
+    [x, grad]: [&Buffer; 2],
+    p: &Geometry,
+) -> Result<[Buffer; 2]> {
+    let shared = match Variant::forced(gpu) {
+        Some(Variant::Plain) => {
+            kernel::variant(Variant::Plain.name());
+            return plain::backward_weight(gpu, [x, grad], p);
+        }
+        Some(Variant::Direct) => false,
+        Some(Variant::Tile64 | Variant::Tile128 | Variant::Split) => true,
+        _ => gpu.report().hardware,
+    };
+    kernel::variant(if shared { "tile64" } else { "direct" });
+    let dw = gradient::weight(gpu, [x, grad], shared, p)?;
+    Ok([dw, gradient::bias(gpu, grad, p.c_out)?])
+}
+
+impl Call<'_> {
+    /// The variant to take; a profiler is told.
+    fn choose(&self, gpu: &Arc<Gpu>) -> Result<Variant> {
+        let p = &self.params;
+        let forced = Variant::forced(gpu).filter(|variant| variant.suits(gpu, p));
+        let chosen = match forced {
+            Some(variant) => variant,
+            None if gpu.tunes() => self.fastest(gpu)?.unwrap_or(likely(gpu, p)),
+            None => likely(gpu, p),
+        };
+        kernel::variant(chosen.name());
+        Ok(chosen)
+    }
+
+    /// Measured with inputs of its own, without a residual.
+    fn fastest(&self, gpu: &Arc<Gpu>) -> Result<Option<Variant>> {
+        let geometry = Geometry {
+            residual: 0,
+            ..*self.geometry
+        };
+        let params = Params {
+            residual: 0,
+            ..self.params
+        };
+        let call = Call {
+            geometry: &geometry,
+            params,
+            ..*self
+        };
+        let p = &geometry;
+        let candidates = Variant::ALL.into_iter().filter(|variant| {
+            let fits_adapter = match variant {
+                Variant::Plain => false,
+                Variant::Direct => !gpu.report().hardware,
+                _ => true,
+            };
+            fits_adapter && variant.suits(gpu, &params)
+        });
+        let direction = if self.turned {
+            "backward_input"
+        } else {
+            "forward"
+        };
+        let input = params.rows / params.out_h / params.out_w * params.h * params.w;
+        tuner::fastest(
+            gpu,
+            &tuner::Problem {
+                name: &format!(
+                    "conv2d {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
+                    p.n,
+                    p.h,
+                    p.w,
+                    p.c_in,
+                    p.kh,
+                    p.kw,
+                    p.c_out,
+                    p.stride,
+                    p.top,
+                    p.left,
+                    p.replicate,
+                    p.out_h,
+                    p.out_w
+                ),
+                candidates: &candidates.collect::<Vec<_>>(),
+                inputs: &[
+                    input * self.channels[0],
+                    p.kh * p.kw * p.c_in * p.c_out,
+                    p.c_out,
+                ],
+                run: &|variant, inputs| {
+                    let inputs = Inputs {
+                        x: &inputs[0],
+                        weight: &inputs[1],
+                        bias: (!self.turned).then_some(&inputs[2]),
+                        residual: None,
+                    };
+                    call.run(gpu, variant, &inputs)
+                },
+            },
+        )
+    }
+
+    fn run(&self, gpu: &Arc<Gpu>, variant: Variant, inputs: &Inputs) -> Result<Buffer> {
+        let p = self.geometry;
+        match (variant, self.turned) {
+            (Variant::Plain, true) => plain::backward_input(gpu, [inputs.x, inputs.weight], p),
+            (Variant::Plain, false) => {
+                let bias = inputs.bias.unwrap_or(inputs.weight);
+                plain::forward(gpu, [inputs.x, inputs.weight, bias], inputs.residual, p)
+            }
+            (_, true) if p.replicate == 1 => {
+                let padded = self.convolution(gpu, variant, inputs)?;
+                gradient::fold(gpu, &padded, p)
+            }
+            _ => self.convolution(gpu, variant, inputs),
+        }
+    }
+
+    fn convolution(&self, gpu: &Arc<Gpu>, variant: Variant, inputs: &Inputs) -> Result<Buffer> {
+        let (params, [c_in, c_out]) = (&self.params, self.channels);
+        let wide = |rows| Wide::of(gpu, rows, c_out);
+        let x = Wide::of(gpu, inputs.x, c_in)?;
+        let bias = (inputs.bias)
+            .map(|b| Wide::kept(gpu, b, c_out))
+            .transpose()?;
+        let residual = inputs.residual.map(wide).transpose()?;
+        let operands = |weight| Operands {
+            x: x.buffer(),
+            weight,
+            bias: bias.as_ref().map(Wide::buffer),
+            residual: residual.as_ref().map(Wide::buffer),
+        };
+        let tile = variant.tile(gpu, params);
+        let side = match variant {
+            Variant::Winograd2 => Some(2),
+            Variant::Winograd4 => Some(4),
+            _ => None,
+        };
+        let y = if let Some(side) = side {
+            let operands = operands(inputs.weight);
+            let channels = self.channels;
+            winograd::convolution(gpu, (side, &tile), &operands, channels, self.turned, params)?
+        } else {
+            let sizes = [params.kh * params.kw, c_in, c_out];
+            let packed = pack::weights(gpu, inputs.weight, sizes, tile.channels, self.turned)?;
+            match variant {
+                Variant::Split => split(gpu, &tile, &operands(&packed), params)?,
+                _ => product(gpu, &tile, &operands(&packed), 1, params)?,
+            }
+        };
+        pack::narrow(gpu, y, c_out)
+    }
 }
 
 /// What should be fastest, by the adapter and the size.
@@ -107,96 +323,4 @@ fn likely(gpu: &Gpu, p: &Params) -> Variant {
         true => Variant::Tile128,
         false => Variant::Tile64,
     }
-}
-
-/// y = f(x ∗ weight + bias) (+ residual)
-pub(super) fn forward(
-    gpu: &Arc<Gpu>,
-    [x, weight, bias]: [&Buffer; 3],
-    residual: Option<&Buffer>,
-    p: &Geometry,
-) -> Result<Buffer> {
-    let params = Params::forward(p);
-    match choose(gpu, &params) {
-        Variant::Plain => plain::forward(gpu, [x, weight, bias], residual, p),
-        variant => {
-            let operands = [Some(bias), residual];
-            let call = (variant, false, &params);
-            convolution(gpu, call, [x, weight], operands, [p.c_in, p.c_out])
-        }
-    }
-}
-
-/// dL/dx
-pub(super) fn backward_input(
-    gpu: &Arc<Gpu>,
-    [grad, weight]: [&Buffer; 2],
-    p: &Geometry,
-) -> Result<Buffer> {
-    let params = Params::backward_input(p);
-    let dx = match choose(gpu, &params) {
-        Variant::Plain => return plain::backward_input(gpu, [grad, weight], p),
-        variant => {
-            let (call, channels) = ((variant, true, &params), [p.c_out, p.c_in]);
-            convolution(gpu, call, [grad, weight], [None, None], channels)?
-        }
-    };
-    match p.replicate {
-        1 => gradient::fold(gpu, &dx, p),
-        _ => Ok(dx),
-    }
-}
-
-/// dL/dweight and dL/dbias
-pub(super) fn backward_weight(
-    gpu: &Arc<Gpu>,
-    [x, grad]: [&Buffer; 2],
-    p: &Geometry,
-) -> Result<[Buffer; 2]> {
-    let shared = match choose(gpu, &Params::forward(p)) {
-        Variant::Plain => return plain::backward_weight(gpu, [x, grad], p),
-        Variant::Direct => false,
-        Variant::Winograd2 | Variant::Winograd4 => gpu.report().hardware,
-        _ => true,
-    };
-    let dw = gradient::weight(gpu, [x, grad], shared, p)?;
-    Ok([dw, gradient::bias(gpu, grad, p.c_out)?])
-}
-
-/// A convolution, or the gradient of its input where `turned`: the taps from the other end and the
-/// channels of the weights swapped.
-fn convolution(
-    gpu: &Arc<Gpu>,
-    (variant, turned, params): (Variant, bool, &Params),
-    [x, weight]: [&Buffer; 2],
-    [bias, residual]: [Option<&Buffer>; 2],
-    [c_in, c_out]: [u32; 2],
-) -> Result<Buffer> {
-    let x = Wide::of(gpu, x, c_in)?;
-    let bias = bias.map(|b| Wide::kept(gpu, b, c_out)).transpose()?;
-    let residual = residual.map(|r| Wide::of(gpu, r, c_out)).transpose()?;
-    let operands = |weight| Operands {
-        x: x.buffer(),
-        weight,
-        bias: bias.as_ref().map(Wide::buffer),
-        residual: residual.as_ref().map(Wide::buffer),
-    };
-    let tile = variant.tile(gpu, params);
-    let side = match variant {
-        Variant::Winograd2 => Some(2),
-        Variant::Winograd4 => Some(4),
-        _ => None,
-    };
-    let y = if let Some(side) = side {
-        let (tile, channels) = ((side, &tile), [c_in, c_out]);
-        winograd::convolution(gpu, tile, &operands(weight), channels, turned, params)?
-    } else {
-        let sizes = [params.kh * params.kw, c_in, c_out];
-        let packed = pack::weights(gpu, weight, sizes, tile.channels, turned)?;
-        match variant {
-            Variant::Split => split(gpu, &tile, &operands(&packed), params)?,
-            _ => product(gpu, &tile, &operands(&packed), 1, params)?,
-        }
-    };
-    pack::narrow(gpu, y, c_out)
 }
