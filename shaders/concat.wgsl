@@ -7,9 +7,9 @@ struct Params {
     second: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<real>;
+@group(0) @binding(1) var<storage, read> b: array<real>;
+@group(0) @binding(2) var<storage, read_write> y: array<real>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,

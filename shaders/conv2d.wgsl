@@ -22,11 +22,11 @@ struct Params {
     residual: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<real>;
+@group(0) @binding(1) var<storage, read> weight: array<real>;
+@group(0) @binding(2) var<storage, read> bias: array<real>;
+@group(0) @binding(3) var<storage, read> residual: array<real>;
+@group(0) @binding(4) var<storage, read_write> y: array<real>;
 
 // Input row or column of an output and a tap; -1 in zero padding.
 fn origin(out: u32, tap: u32, before: u32, size: u32) -> i32 {
@@ -56,7 +56,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     // The last tile's spare lanes repeat the last channel and column; they are not stored.
     let last = p.c_out - 1u;
     let cs = min(vec4u(co, co + 1u, co + 2u, co + 3u), vec4u(last));
-    let start = vec4f(bias[cs.x], bias[cs.y], bias[cs.z], bias[cs.w]);
+    let start = vec4f(real4(bias[cs.x], bias[cs.y], bias[cs.z], bias[cs.w]));
     var acc = array<vec4f, 4>(start, start, start, start);
     for (var ky = 0u; ky < p.kh; ky++) {
         let iy = origin(oy, ky, p.top, p.h);
@@ -75,11 +75,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
             let tap = (ky * p.kw + kx) * p.c_in;
             for (var ci = 0u; ci < p.c_in; ci++) {
                 let base = (tap + ci) * p.c_out;
-                let w = vec4f(weight[base + cs.x], weight[base + cs.y], weight[base + cs.z], weight[base + cs.w]);
-                acc[0] += inside.x * x[at[0] + ci] * w;
-                acc[1] += inside.y * x[at[1] + ci] * w;
-                acc[2] += inside.z * x[at[2] + ci] * w;
-                acc[3] += inside.w * x[at[3] + ci] * w;
+                let w = vec4f(real4(weight[base + cs.x], weight[base + cs.y], weight[base + cs.z], weight[base + cs.w]));
+                acc[0] += inside.x * f32(x[at[0] + ci]) * w;
+                acc[1] += inside.y * f32(x[at[1] + ci]) * w;
+                acc[2] += inside.z * f32(x[at[2] + ci]) * w;
+                acc[3] += inside.w * f32(x[at[3] + ci]) * w;
             }
         }
     }
@@ -88,9 +88,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         for (var c = co; c < min(co + 4u, p.c_out); c++) {
             var value = activate(p.activation, p.slope, acc[j][c - co]);
             if p.residual == 1u {
-                value += residual[base + c];
+                value += f32(residual[base + c]);
             }
-            y[base + c] = value;
+            y[base + c] = real(value);
         }
     }
 }
@@ -142,7 +142,7 @@ fn backward_input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
                     let start = ((n * p.out_h + oy) * p.out_w + ox) * p.c_out;
                     let tap = ((ky * p.kw + kx) * p.c_in + ci) * p.c_out;
                     for (var co = 0u; co < p.c_out; co++) {
-                        sum += dy[start + co] * weight[tap + co];
+                        sum += dy[start + co] * f32(weight[tap + co]);
                     }
                 }
             }
@@ -186,7 +186,7 @@ fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
                 }
                 let ix = origin(ox, kx, p.left, p.w);
                 if iy >= 0 && ix >= 0 {
-                    row += g * x[((n * p.h + u32(iy)) * p.w + u32(ix)) * p.c_in + ci];
+                    row += g * f32(x[((n * p.h + u32(iy)) * p.w + u32(ix)) * p.c_in + ci]);
                 }
             }
             sum += row;

@@ -17,7 +17,7 @@ const LIMIT = min(1e6, REAL_MAX);
 
 @group(0) @binding(0) var<storage, read> x: array<real>;
 @group(0) @binding(1) var<storage, read> u: array<real>;
-@group(0) @binding(2) var<storage, read> gamma: array<f32>;
+@group(0) @binding(2) var<storage, read> gamma: array<real>;
 @group(0) @binding(3) var<storage, read> so_far: array<f32>;
 @group(0) @binding(4) var<storage, read_write> y: array<real>;
 @group(0) @binding(5) var<storage, read_write> log_det: array<f32>;
@@ -85,8 +85,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let c = params.channels;
     var sum = 0.0;
     for (var i = lane; i < c; i += 64u) {
-        let l = log_scale(gamma[0] * f32(u[2u * pixel * c + i]));
-        let t = gamma[0] * f32(u[2u * pixel * c + c + i]);
+        let l = log_scale(f32(gamma[0]) * f32(u[2u * pixel * c + i]));
+        let t = f32(gamma[0]) * f32(u[2u * pixel * c + c + i]);
         let at = pixel * params.width + i;
         y[at] = real(clamp(f32(x[at]) * exp(l) + t, -LIMIT, LIMIT));
         sum += l;
@@ -106,8 +106,8 @@ fn inverse(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     let c = params.channels;
     var sum = 0.0;
     for (var i = lane; i < c; i += 64u) {
-        let l = log_scale(gamma[0] * f32(u[2u * pixel * c + i]));
-        let t = gamma[0] * f32(u[2u * pixel * c + c + i]);
+        let l = log_scale(f32(gamma[0]) * f32(u[2u * pixel * c + i]));
+        let t = f32(gamma[0]) * f32(u[2u * pixel * c + c + i]);
         let at = pixel * params.width + i;
         y[at] = real((f32(x[at]) - t) * exp(-l));
         sum -= l;
@@ -135,16 +135,16 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     for (var i = lane; i < c; i += 64u) {
         let us = f32(u[2u * pixel * c + i]);
         let ut = f32(u[2u * pixel * c + c + i]);
-        let s = gamma[0] * us;
+        let s = f32(gamma[0]) * us;
         let e = exp(log_scale(s));
         let at = pixel * params.width + i;
         let v = f32(x[at]);
-        let dt = select(0.0, dy[at], abs(v * e + gamma[0] * ut) <= LIMIT);
+        let dt = select(0.0, dy[at], abs(v * e + f32(gamma[0]) * ut) <= LIMIT);
         let ratio = s / params.alpha;
         let ds = (dt * v * e + dlog_det[pixel]) * 0.636 / (1.0 + ratio * ratio);
         dx[at] = dt * e;
-        du[2u * pixel * c + i] = gamma[0] * ds;
-        du[2u * pixel * c + c + i] = gamma[0] * dt;
+        du[2u * pixel * c + i] = f32(gamma[0]) * ds;
+        du[2u * pixel * c + c + i] = f32(gamma[0]) * dt;
         sum += ds * us + dt * ut;
     }
     for (var i = c + lane; i < params.width; i += 64u) {

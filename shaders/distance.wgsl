@@ -6,8 +6,8 @@ struct Params {
     channels: u32,
 }
 
-@group(0) @binding(0) var<storage, read> student: array<f32>;
-@group(0) @binding(1) var<storage, read> teacher: array<f32>;
+@group(0) @binding(0) var<storage, read> student: array<real>;
+@group(0) @binding(1) var<storage, read> teacher: array<real>;
 @group(0) @binding(2) var<storage, read> mask: array<f32>;
 @group(0) @binding(3) var<storage, read_write> map: array<f32>;
 
@@ -23,7 +23,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     var sum = 0.0;
     for (var c = lane; c < params.channels; c += 64u) {
         let i = pixel * params.channels + c;
-        let off = student[i] - teacher[i];
+        let off = f32(student[i]) - f32(teacher[i]);
         sum += off * off;
     }
     sums[lane] = sum;
@@ -49,6 +49,6 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     if i < params.pixels * params.channels {
         let pixel = i / params.channels;
         let weight = 2.0 * dmap[pixel] * mask[pixel] / f32(params.channels);
-        dstudent[i] = weight * (student[i] - teacher[i]);
+        dstudent[i] = weight * (f32(student[i]) - f32(teacher[i]));
     }
 }

@@ -6,7 +6,7 @@ struct Params {
     channels: u32,
 }
 
-@group(0) @binding(0) var<storage, read> z: array<f32>;
+@group(0) @binding(0) var<storage, read> z: array<real>;
 @group(0) @binding(1) var<storage, read> log_det: array<f32>;
 @group(0) @binding(2) var<storage, read> mask: array<f32>;
 @group(0) @binding(3) var<storage, read_write> map: array<f32>;
@@ -22,7 +22,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     var sum = 0.0;
     for (var c = lane; c < params.channels; c += 64u) {
-        let value = z[pixel * params.channels + c];
+        let value = f32(z[pixel * params.channels + c]);
         sum += value * value;
     }
     sums[lane] = sum;
@@ -51,7 +51,7 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     }
     let g = dmap[pixel] * mask[pixel];
     for (var c = lane; c < params.channels; c += 64u) {
-        dz[pixel * params.channels + c] = g * z[pixel * params.channels + c];
+        dz[pixel * params.channels + c] = g * f32(z[pixel * params.channels + c]);
     }
     if lane == 0u {
         dlog_det[pixel] = -g;

@@ -9,8 +9,8 @@ struct Params {
     d: u32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<real>;
+@group(0) @binding(1) var<storage, read_write> y: array<real>;
 
 // Where element i of the small layout lies in the large one.
 fn large_index(i: u32) -> u32 {

@@ -25,9 +25,15 @@ pub enum Error {
     Failed(String),
     /// The device ran out of memory.
     #[error(
-        "out of memory on {device}: {bytes} bytes could not be allocated; use a smaller batch or `--device cpu`"
+        "out of memory on {device}: {bytes} bytes beside the {in_use} in use could not be allocated{limit}; use a smaller train.batch or input.image_size, or `--device cpu`"
     )]
-    OutOfMemory { device: String, bytes: u64 },
+    OutOfMemory {
+        device: String,
+        bytes: u64,
+        in_use: u64,
+        /// The limit that was set, in words.
+        limit: String,
+    },
     /// The device was lost, or refused a command.
     #[error("device {device}: {message}")]
     Device { device: String, message: String },

@@ -152,6 +152,14 @@ impl Tape {
         let Some(recording) = self.recording else {
             return Ok(Gradients::default());
         };
+        if outputs
+            .iter()
+            .any(|(output, _)| output.tensor.device().is_half())
+        {
+            return Err(Error::failed(
+                "gradients are computed in f32: open the device without `--precision f16`",
+            ));
+        }
         let recording = recording.into_inner();
         let mut grads: Vec<Option<Tensor>> = vec![None; recording.nodes];
         for (output, grad) in outputs {

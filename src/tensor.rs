@@ -111,6 +111,14 @@ impl Device {
         }
     }
 
+    /// Are activations and weights kept in 16 bits?
+    pub fn is_half(&self) -> bool {
+        match self {
+            Self::Cpu => false,
+            Self::Gpu(gpu) => gpu.is_half(),
+        }
+    }
+
     fn same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Cpu, Self::Cpu) => true,
@@ -159,6 +167,21 @@ impl Tensor {
             Device::Cpu => Self::host_tensor(shape, data),
             Device::Gpu(gpu) => Self::gpu_tensor(gpu, shape, gpu.upload(&data)?),
         })
+    }
+
+    /// As [`Tensor::new`], in f32 whatever the device's precision: what is no activation or weight.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn new_f32(device: &Device, shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        match device {
+            Device::Gpu(gpu) if gpu.is_half() => {
+                let host = Self::new(&Device::Cpu, shape, data)?;
+                let buffer = gpu.upload_f32(host.host())?;
+                Ok(Self::gpu_tensor(gpu, host.shape, buffer))
+            }
+            _ => Self::new(device, shape, data),
+        }
     }
 
     /// A tensor whose elements are all `value`.

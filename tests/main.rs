@@ -14,6 +14,7 @@ mod config;
 mod data;
 mod evaluate;
 mod launches;
+mod memory;
 mod namings;
 mod operators;
 mod profile;

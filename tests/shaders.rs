@@ -29,10 +29,11 @@ fn shaders() -> Vec<(String, String)> {
 
 #[test]
 fn translate_to_every_backend() {
-    let capabilities = Capabilities::IMMEDIATES | Capabilities::COOPERATIVE_MATRIX;
+    let capabilities =
+        Capabilities::IMMEDIATES | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     for (name, text) in shaders() {
-        for immediates in [true, false] {
-            let source = astray::gpu::source(&text, immediates);
+        for (immediates, half) in [(true, false), (false, false), (true, true)] {
+            let source = astray::gpu::source(&text, astray::gpu::Scalars { immediates, half });
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
             let checked = Validator::new(ValidationFlags::all(), capabilities)
@@ -59,6 +60,7 @@ fn translate_to_every_backend() {
                 .for_each(|n| assert!(n.is_ok(), "{name}: {n:?}"));
             let mut text = String::new();
             let options = hlsl::Options {
+                shader_model: hlsl::ShaderModel::V6_2,
                 immediates_target: Some(hlsl::BindTarget::default()),
                 ..Default::default()
             };

@@ -1,5 +1,6 @@
 //! The command line: pure parsing. What the words mean is decided by the commands.
 
+mod memory;
 mod profile;
 
 pub use profile::{
@@ -129,6 +130,8 @@ pub struct Evaluate {
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
+    pub precision: PrecisionArg,
+    #[command(flatten)]
     pub category: CategoryArg,
     #[command(flatten)]
     pub cache: CacheArg,
@@ -158,6 +161,8 @@ pub struct Predict {
     pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
 }
 
 #[derive(Debug, Args)]
@@ -190,6 +195,8 @@ pub struct Devices {
 pub struct Selftest {
     #[command(flatten)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
     /// Only this operator's cases
     #[arg(long, value_name = "NAME")]
     pub operator: Option<String>,
@@ -241,6 +248,9 @@ pub struct DeviceArg {
     /// those that are not there are built in
     #[arg(long, value_name = "DIR")]
     pub shaders: Option<PathBuf>,
+    /// The most memory to use, such as 2GiB: training takes smaller batches, and a GPU allocates no more
+    #[arg(long, value_name = "SIZE", value_parser = memory::bytes)]
+    pub max_memory: Option<u64>,
     /// Of the GPU's kernels for a convolution take this one wherever it applies
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
@@ -248,6 +258,19 @@ pub struct DeviceArg {
     /// others that is so anyway
     #[arg(long)]
     pub tune: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PrecisionArg {
+    /// How activations and weights are kept on a GPU; sums, distances and scores are always f32
+    #[arg(long = "precision", value_name = "TYPE", value_enum, default_value_t = Precision::F32)]
+    pub value: Precision,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Precision {
+    F32,
+    F16,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -413,6 +436,7 @@ mod tests {
             "predict model -",
             "predict model --depth a.tiff b.tiff",
             "predict model a.png --depth a.tiff --json --out heat",
+            "predict model a.png --device gpu --precision f16",
         ] {
             assert!(matches!(parse(line), Ok(Command::Predict(_))), "{line}");
         }

@@ -1,13 +1,13 @@
 //! `astray calibrate`: a threshold from good parts alone.
 
-use super::args::Calibrate;
+use super::args::{Calibrate, Precision};
 use super::{device, job, output};
 use crate::data::Layout;
 use crate::detector::Detector;
 use crate::{Error, Result};
 
 pub fn run(args: &Calibrate) -> Result<u8> {
-    let device = device::open(&args.device, false)?;
+    let device = device::open(&args.device, Precision::F32, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
     let mut files = Vec::new();
     for dataset in &datasets {

@@ -1,6 +1,6 @@
 //! `astray demo`: the whole job on parts that it draws itself.
 
-use super::args::Demo;
+use super::args::{Demo, Precision};
 use super::{device, draw, evaluate, job, output, pictures, train};
 use crate::data::Dataset;
 use crate::detector::Extractor;
@@ -35,7 +35,7 @@ pub fn run(args: &Demo) -> Result<u8> {
     settings.push(format!("train.seed={}", args.seed));
     settings.extend(args.settings.iter().cloned());
     let config = Config::load(None, None, &settings)?;
-    let device = device::open(&args.device, false)?;
+    let device = device::open(&args.device, Precision::F32, false)?;
     for name in [job::MODEL, "report.html", "metrics.json"] {
         output::check_file("--out", &args.out.join(name))?;
     }
@@ -60,8 +60,14 @@ pub fn run(args: &Demo) -> Result<u8> {
     bar.finish();
 
     let dataset = Dataset::open(&parts)?;
-    let (mut detector, losses) =
-        train::fit(&config, &device, &dataset, args.weights.as_deref(), None)?;
+    let (mut detector, losses) = train::fit(
+        &config,
+        &device,
+        &dataset,
+        args.weights.as_deref(),
+        None,
+        args.device.max_memory,
+    )?;
     train::save(&mut detector, &args.out)?;
     let (metrics, scored) = job::evaluate(&detector, &dataset, None)?;
     let unit_mm = config.depth.unit_mm;

@@ -1,6 +1,6 @@
 //! Which device `--device` means.
 
-use super::args::{DeviceArg, DeviceChoice};
+use super::args::{DeviceArg, DeviceChoice, Precision};
 use crate::gpu::{self, AdapterReport};
 use crate::ops::conv2d::Variant;
 use crate::tensor::Device;
@@ -12,10 +12,11 @@ use crate::{Error, Result};
 /// # Errors
 /// [`Error::Usage`] listing the devices when there is none such, or for kernels without a GPU;
 /// [`Error::Device`] when the driver refuses.
-pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
-    let for_gpu = match (&args.shaders, &args.variant) {
-        (Some(_), _) => Some("--shaders"),
-        (_, Some(_)) => Some("--variant"),
+pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Device> {
+    let for_gpu = match (&args.shaders, &args.variant, precision) {
+        (Some(_), _, _) => Some("--shaders"),
+        (_, Some(_), _) => Some("--variant"),
+        (_, _, Precision::F16) => Some("--precision f16"),
         _ => None,
     };
     if args.name == DeviceChoice::Cpu && for_gpu.is_none() {
@@ -26,7 +27,7 @@ pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
         return match for_gpu {
             None => Ok(Device::Cpu),
             Some(option) => Err(Error::usage(format!(
-                "{option}: kernels run on a GPU, and the device is the CPU; expected a GPU by --device: {}",
+                "{option}: this is for a GPU, and the device is the CPU; leave it out, or choose a GPU by --device: {}",
                 expected(&adapters)
             ))),
         };
@@ -52,6 +53,9 @@ pub fn open(args: &DeviceArg, poison: bool) -> Result<Device> {
         variant: args.variant.clone(),
         tune: args.tune,
         cache: None,
+        half: precision == Precision::F16,
+        max_memory: args.max_memory,
+        max_binding: None,
     };
     gpu::open(adapter.index, &options).map(Device::Gpu)
 }

@@ -11,7 +11,7 @@ use crate::evaluate::report::{CategoryReport, LossCurve, Report, ReportSample};
 use std::path::Path;
 
 pub fn run(args: &Evaluate) -> Result<u8> {
-    let device = device::open(&args.device, false)?;
+    let device = device::open(&args.device, args.precision.value, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
     for dataset in &datasets {
         job::check_test(dataset)?;

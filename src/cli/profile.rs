@@ -1,6 +1,8 @@
 //! `astray profile`: runs a real job and tells where its time went; compares two such runs.
 
-use super::args::{self, Predict, ProfileArgs, ProfileJob, ProfileReport, Train};
+use super::args::{
+    self, Precision, PrecisionArg, Predict, ProfileArgs, ProfileJob, ProfileReport, Train,
+};
 use super::{device, draw, output, predict, print, train};
 use crate::detector::config::Config;
 use crate::detector::{Detector, Extractor};
@@ -38,7 +40,7 @@ struct Job<'a> {
 
 fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     check(&args.report)?;
-    let device = device::open(&args.device, false)?;
+    let device = device::open(&args.device, Precision::F32, false)?;
     let choices = &args.config;
     let chosen = choices.preset.is_some() || choices.config.is_some();
     if args.model.is_some() && (chosen || !choices.settings.is_empty()) {
@@ -101,6 +103,9 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
         threshold: None,
         weights: args.model.as_ref().and(args.weights.clone()),
         device: args.device.clone(),
+        precision: PrecisionArg {
+            value: Precision::F32,
+        },
     };
     let job = Job {
         name: format!("predict with {name} on {parts}"),
@@ -112,7 +117,7 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
 
 fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
     check(&args.report)?;
-    let device = device::open(&args.device, false)?;
+    let device = device::open(&args.device, Precision::F32, false)?;
     let out = tempfile::tempdir().map_err(|e| Error::failed(format!("temporary folder: {e}")))?;
     let (mut config, mut drawn) = (args.config.clone(), None);
     let (data, name) = match &args.data {

@@ -1,6 +1,6 @@
 //! `astray train`: a model from a folder of good parts.
 
-use super::args::Train;
+use super::args::{Precision, Train};
 use super::{device, job, output};
 use crate::data::{Cache, Dataset};
 use crate::detector::config::Config;
@@ -13,7 +13,7 @@ use std::path::Path;
 const QUANTILE: f64 = 0.99;
 
 pub fn run(args: &Train) -> Result<u8> {
-    let device = device::open(&args.device, false)?;
+    let device = device::open(&args.device, Precision::F32, false)?;
     run_on(args, &device, &mut super::print)?;
     Ok(0)
 }
@@ -46,6 +46,7 @@ pub fn run_on(
             dataset,
             args.weights.as_deref(),
             cache.as_ref(),
+            args.device.max_memory,
         )?;
         let folder = folder(dataset);
         save(&mut detector, &folder)?;
@@ -86,6 +87,7 @@ pub fn fit(
     dataset: &Dataset,
     weights: Option<&Path>,
     cache: Option<&Cache>,
+    max_memory: Option<u64>,
 ) -> Result<(Detector, Losses)> {
     for (train, test) in dataset.overlap()? {
         tracing::warn!(
@@ -96,12 +98,20 @@ pub fn fit(
     }
     let (good, held_out) = dataset.split(config.train.hold_out);
     let pictures: Vec<&Path> = good.iter().filter_map(|s| s.rgb.as_deref()).collect();
-    let extractor = Extractor::new(config, device, weights, &pictures)?;
+    let mut extractor = Extractor::new(config, device, weights, &pictures)?;
     if extractor.is_seeded() {
         eprintln!(
             "note: no --weights given: the backbone is random ({}), calibrated on the training pictures. \
              It sees little in RGB alone; ImageNet weights would gain much.",
             extractor.origin()
+        );
+    }
+    if let Some(limit) = max_memory
+        && let Some(batch) = extractor.limit_memory(good.len(), limit)?
+    {
+        eprintln!(
+            "note: --max-memory: batches of {batch} parts instead of {}; the model learns a little differently",
+            config.train.batch
         );
     }
     let parts = job::features(&extractor, &good, cache, "features")?;

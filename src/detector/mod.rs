@@ -2,6 +2,7 @@
 
 pub mod config;
 mod features;
+mod memory;
 mod model;
 mod score;
 mod standard;

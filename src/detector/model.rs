@@ -1,7 +1,7 @@
 //! A trained detector and its file: one safetensors file with backbone, teacher, student and
 //! threshold; the configuration, the program's version and the backbone's origin in its metadata.
 
-use super::config::Config;
+use super::config::{Config, StudentKind};
 use super::train::{new_student, new_teacher};
 use super::{Extractor, Features, Standard};
 use crate::evaluate::Rule;
@@ -228,7 +228,11 @@ impl Detector {
                 config.teacher.kernels.clone(),
                 "teacher.",
             )?,
-            student: new_student(&config, device, channels)?,
+            // Folded on the CPU in f32, whatever the device's precision; a flow runs as it is.
+            student: match config.student.kind {
+                StudentKind::Cnn => new_student(&config, &Device::Cpu, channels)?,
+                StudentKind::Flow => new_student(&config, device, channels)?,
+            },
             folded: None,
             config,
             device: device.clone(),
@@ -249,10 +253,13 @@ impl Detector {
                 );
                 Error::file(path, message)
             })?;
-            *tensor = Tensor::new(device, tensor.shape(), array.data.clone())?;
+            *tensor = Tensor::new(tensor.device(), tensor.shape(), array.data.clone())?;
             Ok(())
         })?;
-        detector.folded = detector.student.fold()?;
+        detector.folded = match detector.student.fold()? {
+            Some(folded) => Some(folded.to(device)?),
+            None => None,
+        };
         Ok(detector)
     }
 

@@ -62,7 +62,7 @@ impl Detector {
                 None => features.map.clone(),
             },
         )?);
-        let mask = Tensor::new(&self.device, [1, side, side, 1], features.mask.clone())?;
+        let mask = Tensor::new_f32(&self.device, [1, side, side, 1], features.mask.clone())?;
         let place = match self.config.positional.channels {
             0 => None,
             n => Some(tape.constant(&positional_encoding(&self.device, [1, side, side], n)?)),

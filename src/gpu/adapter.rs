@@ -1,6 +1,6 @@
 //! Finding and opening adapters.
 
-use super::{Choices, Gpu, Options, Recorder, buffer::Pool, shaders::Shaders};
+use super::{Choices, Gpu, Options, Recorder, Scalars, buffer::Pool, shaders::Shaders};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -96,7 +96,8 @@ pub fn adapters() -> Vec<AdapterReport> {
 /// Opens the adapter with this index (see [`adapters`]).
 ///
 /// # Errors
-/// [`Error::Device`] when there is no such adapter or the driver refuses.
+/// [`Error::Device`] when there is no such adapter or the driver refuses, [`Error::Usage`] where 16 bits
+/// are wanted and the adapter has none.
 pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let instance = instance();
     let list = all(&instance);
@@ -114,18 +115,31 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let name = report.name.clone();
     let wanted =
         wgpu::Features::IMMEDIATES | wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP;
-    let mut features = adapter.features() & wanted;
+    let half = match options.half {
+        true if !report.f16 => {
+            return Err(Error::usage(format!(
+                "--precision f16: {name} has no 16-bit numbers in kernels; use `--precision f32`"
+            )));
+        }
+        true => wgpu::Features::SHADER_F16,
+        false => wgpu::Features::empty(),
+    };
+    let mut features = adapter.features() & (wanted | half);
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
     if report.has_matrix_units() {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         // SAFETY: no more than an interface that may still change.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
     }
+    let mut limits = adapter.limits();
+    if let Some(bytes) = options.max_binding {
+        limits.max_storage_buffer_binding_size = bytes;
+    }
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("astray"),
         required_features: features,
         experimental_features,
-        required_limits: adapter.limits(),
+        required_limits: limits,
         ..Default::default()
     }))
     .map_err(|e| refused(&name, e.to_string()))?;
@@ -138,12 +152,18 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     });
     let immediate_bytes = device.limits().max_immediate_size;
     let immediates = features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128;
+    let scalars = Scalars {
+        immediates,
+        half: options.half,
+    };
     Ok(Arc::new(Gpu {
         immediates,
-        shaders: Shaders::new(options.shaders.clone(), immediates),
+        shaders: Shaders::new(options.shaders.clone(), scalars),
         device,
         queue,
         poison: options.poison,
+        half: options.half,
+        max_memory: options.max_memory,
         variant: options.variant.clone(),
         tune: options.tune || report.hardware,
         choices: Choices::of(&report, options.cache.clone()),

@@ -3,18 +3,41 @@
 use super::{Gpu, lock};
 use crate::kernel::step;
 use crate::{Error, Result};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 /// Buffers that wait to be used again, by size in bytes.
-pub(super) type Pool = HashMap<u64, Vec<wgpu::Buffer>>;
+#[derive(Default)]
+pub(super) struct Pool {
+    waiting: HashMap<u64, Vec<wgpu::Buffer>>,
+    bytes: u64,
+}
 
-/// `len` f32 in device memory.
+impl Pool {
+    fn take(&mut self, size: u64) -> Option<wgpu::Buffer> {
+        let found = self.waiting.get_mut(&size)?.pop()?;
+        self.bytes -= size;
+        Some(found)
+    }
+
+    /// Keeps a buffer, unless more than `room` would wait.
+    fn put(&mut self, raw: wgpu::Buffer, room: u64) {
+        if self.bytes + raw.size() <= room {
+            self.bytes += raw.size();
+            self.waiting.entry(raw.size()).or_default().push(raw);
+        }
+    }
+}
+
+/// `len` numbers in device memory, f32 or f16.
 pub struct Buffer {
     gpu: Arc<Gpu>,
     pub(super) raw: wgpu::Buffer,
     len: usize,
+    half: bool,
     derived: Mutex<HashMap<Form, Arc<Buffer>>>,
 }
 
@@ -22,7 +45,7 @@ pub struct Buffer {
 type Form = (&'static str, u32);
 
 impl Buffer {
-    /// Number of f32 elements.
+    /// Number of elements.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -53,9 +76,14 @@ impl Buffer {
         lock(&self.derived).clear();
     }
 
+    /// Are the elements f16?
+    pub(super) fn is_half(&self) -> bool {
+        self.half
+    }
+
     /// Bytes in use, without the pool's rounding.
     pub(super) fn bytes(&self) -> u64 {
-        4 * self.len.max(1) as u64
+        bytes(self.len, self.half)
     }
 }
 
@@ -63,12 +91,16 @@ impl Drop for Buffer {
     // Launches run in the order they were recorded, so a buffer may be used again at once.
     fn drop(&mut self) {
         let size = self.raw.size();
-        lock(&self.gpu.pool)
-            .entry(size)
-            .or_default()
-            .push(self.raw.clone());
-        self.gpu.allocated.fetch_sub(size, Ordering::Relaxed);
+        let in_use = self.gpu.allocated.fetch_sub(size, Ordering::Relaxed) - size;
+        let room = self.gpu.room().saturating_sub(in_use);
+        lock(&self.gpu.pool).put(self.raw.clone(), room);
     }
+}
+
+/// A whole number of vectors of four f32, so that the last one may be read.
+fn bytes(len: usize, half: bool) -> u64 {
+    let size = if half { 2 } else { 4 };
+    (size * len as u64).max(1).next_multiple_of(16)
 }
 
 /// Rounded up to 1/8 of the next power of two, so that near sizes share buffers.
@@ -78,17 +110,33 @@ fn size_class(bytes: u64) -> u64 {
 }
 
 impl Gpu {
-    /// Memory for `len` f32, its contents undefined (NaN when poisoned).
+    /// Memory for `len` numbers in the GPU's precision, its contents undefined (NaN when poisoned).
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], also where one binding cannot be that large.
     pub fn alloc(self: &Arc<Self>, len: usize) -> Result<Buffer> {
+        self.alloc_as(len, self.half)
+    }
+
+    /// As [`Gpu::alloc`], for f32 whatever the precision.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
+    pub fn alloc_f32(self: &Arc<Self>, len: usize) -> Result<Buffer> {
+        self.alloc_as(len, false)
+    }
+
+    fn alloc_as(self: &Arc<Self>, len: usize, half: bool) -> Result<Buffer> {
         self.check_lost()?;
-        let bytes = size_class(4 * len.max(1) as u64);
-        if len > self.max_elements() {
-            return Err(self.out_of_memory(bytes));
+        let (needed, limit) = (bytes(len, half), self.max_binding());
+        if needed > limit {
+            return Err(self.error(format!(
+                "a tensor of {needed} bytes is more than the {limit} that a kernel can see at once; use a \
+                 smaller train.batch or input.image_size, or `--device cpu`"
+            )));
         }
-        let pooled = lock(&self.pool).get_mut(&bytes).and_then(Vec::pop);
+        let bytes = size_class(needed);
+        let pooled = lock(&self.pool).take(bytes);
         let raw = match pooled {
             Some(raw) => raw,
             None => self.create(bytes)?,
@@ -99,6 +147,7 @@ impl Gpu {
             gpu: self.clone(),
             raw,
             len,
+            half,
             derived: Mutex::default(),
         };
         if self.poison {
@@ -107,12 +156,28 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// What may be in use and wait together: twice the most that was in use, so that steps of different
+    /// sizes can take turns, but no more than the limit.
+    fn room(&self) -> u64 {
+        (2 * self.peak_bytes()).min(self.max_memory.unwrap_or(u64::MAX))
+    }
+
     fn create(&self, bytes: u64) -> Result<wgpu::Buffer> {
-        match self.try_create(bytes) {
+        let needed = self.allocated.load(Ordering::Relaxed) + bytes;
+        let limit = self.max_memory.unwrap_or(u64::MAX);
+        if needed > limit {
+            return Err(self.out_of_memory(bytes));
+        }
+        let waiting = lock(&self.pool).bytes;
+        let created = match needed + waiting <= limit {
+            true => self.try_create(bytes),
+            false => None,
+        };
+        match created {
             Some(raw) => Ok(raw),
             None => {
                 // What waits in the pool may be all that is missing.
-                lock(&self.pool).clear();
+                *lock(&self.pool) = Pool::default();
                 self.wait()?;
                 self.try_create(bytes)
                     .ok_or_else(|| self.out_of_memory(bytes))
@@ -137,10 +202,14 @@ impl Gpu {
         Error::OutOfMemory {
             device: self.report.name.clone(),
             bytes,
+            in_use: self.allocated.load(Ordering::Relaxed),
+            limit: self.max_memory.map_or(String::new(), |limit| {
+                format!(" where --max-memory allows {limit}")
+            }),
         }
     }
 
-    /// Copies `data` to new device memory.
+    /// Copies `data` to new device memory, in the GPU's precision.
     ///
     /// # Errors
     /// [`Error::OutOfMemory`].
@@ -151,12 +220,30 @@ impl Gpu {
         Ok(buffer)
     }
 
+    /// As [`Gpu::upload`], in f32 whatever the precision.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn upload_f32(self: &Arc<Self>, data: &[f32]) -> Result<Buffer> {
+        let _step = step("upload");
+        let buffer = self.alloc_f32(data.len())?;
+        self.write(&buffer, data);
+        Ok(buffer)
+    }
+
     fn write(&self, buffer: &Buffer, data: &[f32]) {
         buffer.changes();
         // A write overtakes what is recorded but not submitted; the buffer may still be read there.
         self.submit();
-        self.queue
-            .write_buffer(&buffer.raw, 0, bytemuck::cast_slice(data));
+        if buffer.half {
+            let mut short = vec![f16::ZERO; data.len().next_multiple_of(2)];
+            short[..data.len()].convert_from_f32_slice(data);
+            self.queue
+                .write_buffer(&buffer.raw, 0, bytemuck::cast_slice(&short));
+        } else {
+            self.queue
+                .write_buffer(&buffer.raw, 0, bytemuck::cast_slice(data));
+        }
     }
 
     /// Copies one buffer to another of the same length.
@@ -197,7 +284,10 @@ impl Gpu {
         let view = staging
             .get_mapped_range(..)
             .map_err(|e| self.error(e.to_string()))?;
-        let mut data: Vec<f32> = bytemuck::pod_collect_to_vec(&view[..]);
+        let mut data: Vec<f32> = match buffer.half {
+            true => bytemuck::pod_collect_to_vec::<u8, f16>(&view[..]).to_f32_vec(),
+            false => bytemuck::pod_collect_to_vec(&view[..]),
+        };
         data.truncate(buffer.len);
         Ok(data)
     }

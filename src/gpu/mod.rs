@@ -15,7 +15,7 @@ pub use adapter::{AdapterReport, adapters, open};
 pub use buffer::Buffer;
 pub use choices::Choices;
 pub use pass::Pass;
-pub use shaders::source;
+pub use shaders::{Scalars, source};
 pub use timing::{Timing, Timings};
 
 use crate::{Error, Result};
@@ -35,6 +35,12 @@ pub struct Options {
     pub poison: bool,
     /// Take kernels from this folder; those that are not there are built in.
     pub shaders: Option<PathBuf>,
+    /// Keep activations and weights in 16 bits; sums stay in 32.
+    pub half: bool,
+    /// The most bytes to allocate.
+    pub max_memory: Option<u64>,
+    /// Let a kernel see no more bytes of a tensor than this, as on a smaller GPU.
+    pub max_binding: Option<u64>,
     /// Of the kernels that there are for an operator, take the one of this name where it applies.
     pub variant: Option<String>,
     /// Measure the kernels and keep the fastest also where that is not the default: on software
@@ -52,6 +58,8 @@ pub struct Gpu {
     immediates: bool,
     shaders: shaders::Shaders,
     poison: bool,
+    half: bool,
+    max_memory: Option<u64>,
     variant: Option<String>,
     tune: bool,
     choices: Choices,
@@ -114,6 +122,11 @@ impl Gpu {
         self.peak.load(Ordering::Relaxed)
     }
 
+    /// Are activations and weights kept in 16 bits?
+    pub fn is_half(&self) -> bool {
+        self.half
+    }
+
     /// Kernels launched since the GPU was opened.
     pub fn launches(&self) -> u64 {
         self.launches.load(Ordering::Relaxed)
@@ -121,11 +134,15 @@ impl Gpu {
 
     /// The most elements one storage binding can hold.
     pub fn max_elements(&self) -> usize {
+        (self.max_binding() / 4) as usize
+    }
+
+    /// The most bytes one storage binding can hold.
+    fn max_binding(&self) -> u64 {
         let limits = self.device.limits();
-        (limits
+        limits
             .max_storage_buffer_binding_size
             .min(limits.max_buffer_size)
-            / 4) as usize
     }
 
     /// Hands everything recorded so far to the driver.

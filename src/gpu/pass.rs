@@ -23,6 +23,7 @@ impl Gpu {
             name,
             entry: "main",
             constants: Vec::new(),
+            half: false,
             writes: Vec::new(),
         };
         Pass {
@@ -61,6 +62,7 @@ impl<'a> Pass<'a> {
     fn bind(mut self, buffer: &'a Buffer, writes: bool) -> Self {
         self.buffers.push(buffer);
         self.key.writes.push(writes);
+        self.key.half |= buffer.is_half();
         self
     }
 

@@ -1,7 +1,7 @@
 //! Shader modules and pipelines, built once per kernel, entry point and constants.
 
 use super::{Gpu, lock};
-use crate::Result;
+use crate::{Error, Result};
 use std::sync::Arc;
 
 /// A kernel: the name and text of its WGSL file, the entry point in it, its `override` constants.
@@ -10,6 +10,8 @@ pub(super) struct Key {
     pub name: &'static str,
     pub entry: &'static str,
     pub constants: Vec<(&'static str, u64)>,
+    /// Is a binding f16?
+    pub half: bool,
     /// For every binding: may the kernel write to it?
     pub writes: Vec<bool>,
 }
@@ -38,6 +40,12 @@ impl Gpu {
 
     fn build(&self, key: &Key, text: &'static str, params_bytes: u32) -> Result<Pipeline> {
         let kernel = self.shaders.kernel(key.name, text)?;
+        if key.half && !kernel.is_generic() {
+            return Err(Error::failed(format!(
+                "{}: computes in f32 alone; open the device without `--precision f16`",
+                key.name
+            )));
+        }
         let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let module = self
             .device

@@ -21,35 +21,52 @@ struct File {
 pub(super) struct Kernel {
     file: Arc<File>,
     prelude: Arc<File>,
-    immediates: bool,
+    scalars: Scalars,
+}
+
+/// What the program declares for every kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalars {
+    /// Parameters come as immediates, otherwise as a uniform.
+    pub immediates: bool,
+    /// `real` is f16, otherwise f32.
+    pub half: bool,
 }
 
 pub(super) struct Shaders {
     folder: Option<PathBuf>,
-    immediates: bool,
+    scalars: Scalars,
     /// Every file is read once, so that a run uses one version of it.
     files: Mutex<HashMap<&'static str, Arc<File>>>,
 }
 
 /// The whole WGSL text of a built-in kernel, as compiled and as validated by the tests.
-pub fn source(text: &str, immediates: bool) -> String {
-    join(text, PRELUDE, immediates)
+pub fn source(text: &str, scalars: Scalars) -> String {
+    join(text, PRELUDE, scalars)
 }
 
-/// The file whose lines are to be counted comes first. Scalars come as immediates or as a uniform.
-fn join(first: &str, second: &str, immediates: bool) -> String {
-    let params = match immediates {
+/// The file whose lines are to be counted comes first.
+fn join(first: &str, second: &str, scalars: Scalars) -> String {
+    let params = match scalars.immediates {
         true => "var<immediate> params: Params;",
         false => "@group(1) @binding(0) var<uniform> params: Params;",
     };
-    format!("{first}\n{params}\nalias real = f32;\nconst REAL_MAX = 3.4e38;\n{second}")
+    // `enable` must stand before everything: on the first line, so that lines stay what they are.
+    let (enable, real) = match scalars.half {
+        true => (
+            "enable f16; ",
+            "alias real = f16;\nconst REAL_MAX = 65504.0;",
+        ),
+        false => ("", "alias real = f32;\nconst REAL_MAX = 3.4e38;"),
+    };
+    format!("{enable}{first}\n{params}\n{real}\n{second}")
 }
 
 impl Shaders {
-    pub fn new(folder: Option<PathBuf>, immediates: bool) -> Self {
+    pub fn new(folder: Option<PathBuf>, scalars: Scalars) -> Self {
         Self {
             folder,
-            immediates,
+            scalars,
             files: Mutex::default(),
         }
     }
@@ -59,7 +76,7 @@ impl Shaders {
         Ok(Kernel {
             file: self.file(name, text)?,
             prelude: self.file("prelude", PRELUDE)?,
-            immediates: self.immediates,
+            scalars: self.scalars,
         })
     }
 
@@ -97,13 +114,18 @@ impl Shaders {
 
 impl Kernel {
     pub fn source(&self) -> String {
-        join(&self.file.text, &self.prelude.text, self.immediates)
+        join(&self.file.text, &self.prelude.text, self.scalars)
+    }
+
+    /// Does it know of f16?
+    pub fn is_generic(&self) -> bool {
+        self.file.text.contains("real")
     }
 
     /// Why the driver refused it: naga's words with the file's own line numbers, or else the driver's.
     pub fn explain(&self, refusal: &str) -> Error {
         for (first, second) in [(&self.file, &self.prelude), (&self.prelude, &self.file)] {
-            let source = join(&first.text, &second.text, self.immediates);
+            let source = join(&first.text, &second.text, self.scalars);
             let path = first.path.display().to_string();
             if let Some((line, message)) = complaint(&source, &path)
                 && line <= first.text.lines().count()
@@ -146,7 +168,10 @@ mod tests {
         Kernel {
             file: file("mine/foo.wgsl", text),
             prelude: file("mine/prelude.wgsl", prelude),
-            immediates: true,
+            scalars: Scalars {
+                immediates: true,
+                half: false,
+            },
         }
     }
 

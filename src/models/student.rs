@@ -159,6 +159,20 @@ pub struct FoldedStudent {
 }
 
 impl FoldedStudent {
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// As [`crate::tensor::Tensor::to`].
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        let pair = |[l1, l2]: &[Conv; 2]| Ok([l1.to(device)?, l2.to(device)?]);
+        Ok(Self {
+            slope: self.slope,
+            conv1: self.conv1.to(device)?,
+            res: self.res.iter().map(pair).collect::<Result<_>>()?,
+            conv2: self.conv2.to(device)?,
+        })
+    }
+
     /// The forward pass with the running statistics.
     ///
     /// # Errors

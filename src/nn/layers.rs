@@ -32,6 +32,17 @@ impl Conv {
         })
     }
 
+    /// The same on another device.
+    ///
+    /// # Errors
+    /// As [`Tensor::to`].
+    pub fn to(&self, device: &Device) -> Result<Self> {
+        Ok(Self {
+            weight: self.weight.to(device)?,
+            bias: self.bias.to(device)?,
+        })
+    }
+
     /// Runs it, its parameters being leaves of the tape.
     ///
     /// # Errors

@@ -114,7 +114,7 @@ fn run(
             ])
         }
         Device::Gpu(gpu) => {
-            let (y, log_det) = (gpu.alloc(x.shape().len())?, gpu.alloc(pixel.len())?);
+            let (y, log_det) = (gpu.alloc(x.shape().len())?, gpu.alloc_f32(pixel.len())?);
             let pass = gpu
                 .pass(NAME, SHADER)
                 .entry(if inverse { "inverse" } else { "main" });

@@ -39,7 +39,7 @@ pub fn distance(tape: &Tape, student: &Var, teacher: &Tensor, mask: &Tensor) -> 
             cpu::forward(st.host(), tt.host(), mask.host(), &params),
         ),
         Device::Gpu(gpu) => {
-            let map = gpu.alloc(pixel.len())?;
+            let map = gpu.alloc_f32(pixel.len())?;
             let pass = gpu
                 .pass(NAME, SHADER)
                 .read(st.buffer())

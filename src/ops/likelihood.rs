@@ -39,7 +39,7 @@ pub fn likelihood(tape: &Tape, z: &Var, log_det: &Var, mask: &Tensor) -> Result<
             cpu::forward(zt.host(), lt.host(), mask.host(), &params),
         ),
         Device::Gpu(gpu) => {
-            let map = gpu.alloc(pixel.len())?;
+            let map = gpu.alloc_f32(pixel.len())?;
             let pass = gpu
                 .pass(NAME, SHADER)
                 .read(zt.buffer())

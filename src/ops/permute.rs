@@ -37,8 +37,8 @@ impl Permutation {
         }
         let forward = order.iter().map(|&i| i as f32).collect();
         Ok(Self {
-            order: Tensor::new(device, [order.len()], forward)?,
-            inverse: Tensor::new(device, [order.len()], inverse)?,
+            order: Tensor::new_f32(device, [order.len()], forward)?,
+            inverse: Tensor::new_f32(device, [order.len()], inverse)?,
         })
     }
 

@@ -43,7 +43,7 @@ pub fn resize(tape: &Tape, x: &Var, [height, width]: [usize; 2], filter: Filter)
     let y = match x.device() {
         Device::Cpu => Tensor::host_tensor(shape, cpu::resize(x.host(), &params)),
         Device::Gpu(gpu) => {
-            let y = gpu.alloc(shape.len())?;
+            let y = gpu.alloc_f32(shape.len())?;
             gpu.pass(NAME, SHADER)
                 .read(x.buffer())
                 .write(&y)

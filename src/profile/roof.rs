@@ -67,7 +67,7 @@ impl Roof {
 
     fn of_gpu(gpu: &Arc<Gpu>, timestamps: bool) -> Result<Self> {
         let floats = COPIED.min(gpu.max_elements() / 4 * 4);
-        let (from, to) = (gpu.upload(&vec![0.5; floats])?, gpu.alloc(floats)?);
+        let (from, to) = (gpu.upload_f32(&vec![0.5; floats])?, gpu.alloc_f32(floats)?);
         let launch = |entry: &'static str, count: usize, rounds: u32| -> Result<(Duration, bool)> {
             gpu.wait()?;
             gpu.start_timing(timestamps);
@@ -131,8 +131,8 @@ pub fn intensity(cost: Cost) -> f64 {
 /// # Errors
 /// As the device.
 pub fn tells_time(gpu: &Arc<Gpu>) -> Result<bool> {
-    let buffer = gpu.upload(&[0.0; 4096])?;
-    let to = gpu.alloc(4096)?;
+    let buffer = gpu.upload_f32(&[0.0; 4096])?;
+    let to = gpu.alloc_f32(4096)?;
     gpu.start_timing(true);
     let params = Params {
         count: 1024,

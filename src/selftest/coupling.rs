@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
                 Input::variable([1]).range(0.5, 0.3),
             ];
             if tail > 0 {
-                inputs.push(Input::variable([n, h, w, 1]));
+                inputs.push(Input::variable([n, h, w, 1]).exact());
             }
             inputs
                 .iter_mut()

@@ -13,7 +13,7 @@ pub fn cases() -> Vec<Case> {
                 inputs: vec![
                     Input::variable(shape),
                     Input::constant(shape),
-                    Input::constant(pixel),
+                    Input::constant(pixel).exact(),
                 ],
                 reference: Box::new(|i| vec![reference(&i[0], &i[1], &i[2])]),
                 run: Box::new(|tape, i| {

@@ -12,8 +12,8 @@ pub fn cases() -> Vec<Case> {
                 name: Shape::from(shape).to_string(),
                 inputs: vec![
                     Input::variable(shape),
-                    Input::variable(pixel),
-                    Input::constant(pixel),
+                    Input::variable(pixel).exact(),
+                    Input::constant(pixel).exact(),
                 ],
                 reference: Box::new(|i| vec![reference(&i[0], &i[1], &i[2])]),
                 run: Box::new(|tape, i| Ok(vec![likelihood(tape, &i[0], &i[1], i[2].tensor())?])),

@@ -77,6 +77,8 @@ pub struct Input {
     pub offset: f32,
     /// Is its gradient checked?
     pub gradient: bool,
+    /// Is it f32 whatever the precision, being no activation or weight?
+    pub exact: bool,
 }
 
 impl Input {
@@ -87,6 +89,7 @@ impl Input {
             scale: 1.0,
             offset: 0.0,
             gradient: true,
+            exact: false,
         }
     }
 
@@ -95,6 +98,14 @@ impl Input {
         Self {
             gradient: false,
             ..Self::variable(shape)
+        }
+    }
+
+    /// An input that is f32 whatever the precision.
+    pub fn exact(self) -> Self {
+        Self {
+            exact: true,
+            ..self
         }
     }
 
@@ -121,6 +132,9 @@ pub struct Case {
     pub run: Run,
     pub cost: Cost,
 }
+
+/// Operators that compute in f32 alone: they serve training.
+pub const F32_ALONE: [&str; 5] = ["activation", "add", "sum", "adam", "batch_norm"];
 
 /// Every case of every operator.
 pub fn cases() -> Vec<Case> {

@@ -15,7 +15,7 @@ pub fn cases() -> Vec<Case> {
             cases.push(Case {
                 operator: "resize",
                 name: format!("{filter:?} {x:?} to {to:?}"),
-                inputs: vec![Input::constant(x)],
+                inputs: vec![Input::constant(x).exact()],
                 reference: Box::new(move |i| vec![reference(&i[0], y, filter)]),
                 run: Box::new(move |tape, i| Ok(vec![resize(tape, &i[0], to, filter)?])),
                 cost: cost(x.into(), y.into()),

@@ -73,7 +73,7 @@ fn kernels_need_a_folder_and_a_gpu() {
         ),
         (
             "selftest --device cpu --shaders .",
-            "--shaders: kernels run on a GPU",
+            "--shaders: this is for a GPU",
         ),
     ] {
         let run = place.run(line);

@@ -9,7 +9,7 @@ fn training_takes_smaller_batches_or_says_what_it_needs() {
     let run = place.train("parts --out whole --set train.batch=3");
     assert!(!run.err.contains("--max-memory"), "{}", run.err);
     run.ok();
-    let run = place.train("parts --out less --set train.batch=3 --max-memory 1500KiB");
+    let run = place.train("parts --out less --set train.batch=3 --max-memory 2250KiB");
     assert!(
         run.err.contains("batches of 2 parts instead of 3")
             || run.err.contains("batches of 1 parts instead of 3"),

@@ -7,6 +7,8 @@ mod cache;
 mod demo;
 mod good;
 mod kernels;
+mod memory;
+mod precision;
 mod profile;
 
 use std::collections::BTreeMap;

@@ -13,7 +13,7 @@ fn lines(run: Run) -> Vec<Value> {
 fn half_precision_gives_the_same_scores_and_verdicts() {
     let place = Workplace::new();
     place.draw_3d("parts", 0, 3);
-    place.train("parts --out model").ok();
+    place.train("parts --out model --modality rgb+depth").ok();
     let predict = |precision: &str| {
         let parts = ["good", "dent", "bump", "stain"].map(|kind| format!("parts/test/{kind}"));
         let [rgb, depth] = ["rgb", "xyz"].map(|what| {

@@ -62,9 +62,13 @@ impl Variant {
         Self::ALL.into_iter().find(named)
     }
 
-    /// Can it run this on this adapter?
+    /// Can it run this on this adapter, in its precision?
     fn suits(self, gpu: &Gpu, p: &Params) -> bool {
         match self {
+            // What lies between their launches would be rounded, the matrix units are unproven.
+            Self::Split | Self::Winograd2 | Self::Winograd4 | Self::Matrix if gpu.is_half() => {
+                false
+            }
             Self::Plain | Self::Direct | Self::Tile64 | Self::Split => true,
             Self::Tile128 => has_room_for_128(gpu),
             Self::Winograd2 | Self::Winograd4 => winograd::suits(p),
@@ -216,12 +220,13 @@ impl Call<'_> {
         } else {
             "forward"
         };
+        let precision = if gpu.is_half() { "f16" } else { "f32" };
         let input = params.rows / params.out_h / params.out_w * params.h * params.w;
         tuner::fastest(
             gpu,
             &tuner::Problem {
                 name: &format!(
-                    "conv2d {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
+                    "conv2d {precision} {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
                     p.n,
                     p.h,
                     p.w,
@@ -316,7 +321,7 @@ fn likely(gpu: &Gpu, p: &Params) -> Variant {
         let [across, down] = Tile::shared(side).workgroups(p.rows, p.groups_out);
         across * down
     };
-    if workgroups(64) < ENOUGH && p.steps >= 128 {
+    if workgroups(64) < ENOUGH && p.steps >= 128 && Variant::Split.suits(gpu, p) {
         return Variant::Split;
     }
     match has_room_for_128(gpu) && workgroups(128) >= ENOUGH {
