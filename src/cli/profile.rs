@@ -8,8 +8,8 @@ use crate::detector::config::Config;
 use crate::detector::{Detector, Extractor};
 use crate::evaluate::overlay::write_atomic;
 use crate::profile::{
-    About, Change, Profile, Recorder, Roof, Work, diff, mismatches, page, peak_resident_bytes,
-    tells_time, trace,
+    About, Change, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches, page,
+    peak_resident_bytes, tells_time, trace,
 };
 use crate::tensor::Device;
 use crate::{Error, Result};
@@ -206,6 +206,8 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
     if rounds > 1 {
         (job.run)()?;
     }
+    // The untrained model was made in this process.
+    forget_peak_resident();
     for _ in 0..rounds {
         let ((), recording) = recorder.record(device, timestamps, &mut job.run)?;
         recordings.push(recording);

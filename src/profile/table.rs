@@ -258,7 +258,12 @@ fn steps(rounds: &[Recording]) -> Vec<StepTotal> {
     totals
 }
 
-/// The most memory of this process that was ever resident, where `/proc` tells.
+/// Lets [`peak_resident_bytes`] start anew, where the system can (Linux: see proc(5), `clear_refs`).
+pub fn forget_peak_resident() {
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+/// The most memory of this process that was resident, where `/proc` tells.
 pub fn peak_resident_bytes() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
