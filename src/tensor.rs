@@ -1,6 +1,6 @@
 //! Shape, device and tensor: contiguous f32 in N,H,W,C order.
 
-use crate::cpu;
+use crate::cpu::{self, pool::Pooled};
 use crate::gpu::{self, Buffer, Gpu};
 use crate::kernel::{Cost, kernel};
 use crate::{Error, Result};
@@ -130,7 +130,7 @@ impl Device {
 
 #[derive(Clone)]
 enum Storage {
-    Host(Arc<Vec<f32>>),
+    Host(Arc<Pooled>),
     Gpu(Arc<Buffer>),
 }
 
@@ -200,7 +200,7 @@ impl Tensor {
         Self {
             shape,
             device: Device::Cpu,
-            storage: Storage::Host(Arc::new(data)),
+            storage: Storage::Host(Arc::new(Pooled::new(data))),
         }
     }
 
@@ -242,7 +242,7 @@ impl Tensor {
     /// The elements to change in place; memory that others share is copied first.
     pub(crate) fn host_mut(&mut self) -> &mut Vec<f32> {
         match &mut self.storage {
-            Storage::Host(data) => Arc::make_mut(data),
+            Storage::Host(data) => &mut *Arc::make_mut(data),
             Storage::Gpu(_) => unreachable!("a CPU operator was handed a GPU tensor"),
         }
     }

@@ -10,14 +10,18 @@ const LAYERS: [&str; 15] = [
     "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 10] = [
+const HELPERS: [&str; 14] = [
     "shaders/prelude.wgsl",
     "shaders/roof.wgsl",
     "src/cpu/mod.rs",
     "src/cpu/simd.rs",
     "src/cpu/matmul.rs",
     "src/cpu/roof.rs",
-    "src/cpu/winograd.rs",
+    "src/cpu/lanes.rs",
+    "src/cpu/pool.rs",
+    "src/cpu/bottleneck.rs",
+    "src/ops/bottleneck.rs",
+    "src/selftest/bottleneck.rs",
     "src/ops/mod.rs",
     "src/selftest/mod.rs",
     "src/selftest/check.rs",

@@ -1,5 +1,7 @@
 //! Activations and their gradients; see `shaders/activation.wgsl`.
 
+use super::lanes::Lanes;
+use super::pool::copy;
 use super::simd::{exp, vectorised};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -49,6 +51,40 @@ impl Activation {
         }
     }
 
+    /// The same inside a kernel.
+    #[inline(always)]
+    pub fn apply_lanes<V: Lanes>(self, row: &mut [f32]) {
+        let whole = row.len() / V::N * V::N;
+        let (lanes, rest) = row.split_at_mut(whole);
+        for chunk in lanes.chunks_exact_mut(V::N) {
+            // SAFETY: a chunk is as long as the vector.
+            unsafe { self.of(V::load(chunk.as_ptr())).store(chunk.as_mut_ptr()) };
+        }
+        if !rest.is_empty() {
+            let mut last = [0.0; 16];
+            last[..rest.len()].copy_from_slice(rest);
+            // SAFETY: no vector is longer than 16.
+            unsafe { self.of(V::load(last.as_ptr())).store(last.as_mut_ptr()) };
+            rest.copy_from_slice(&last[..rest.len()]);
+        }
+    }
+
+    /// Of some values.
+    #[inline(always)]
+    pub fn of<V: Lanes>(self, x: V) -> V {
+        let one = V::splat(1.0);
+        match self {
+            Self::Identity => x,
+            Self::LeakyRelu(slope) => {
+                let zero = V::splat(0.0);
+                // In this order NaN stays NaN.
+                V::splat(slope).mul_add(zero.min(x), zero.max(x))
+            }
+            Self::Silu => x.div(one.add(V::splat(0.0).sub(x).exp())),
+            Self::Sigmoid => one.div(one.add(V::splat(0.0).sub(x).exp())),
+        }
+    }
+
     /// Its derivative at x.
     #[inline(always)]
     fn derivative(self, x: f32) -> f32 {
@@ -81,7 +117,7 @@ pub struct Params {
 }
 
 pub fn forward(x: &[f32], activation: Activation) -> Vec<f32> {
-    let mut y = x.to_vec();
+    let mut y = copy(x);
     y.par_chunks_mut(CHUNK).for_each(|chunk| {
         vectorised(
             #[inline(always)]
@@ -93,7 +129,7 @@ pub fn forward(x: &[f32], activation: Activation) -> Vec<f32> {
 
 /// grad · activation'(x)
 pub fn backward(x: &[f32], grad: &[f32], activation: Activation) -> Vec<f32> {
-    let mut dx = grad.to_vec();
+    let mut dx = copy(grad);
     dx.par_chunks_mut(CHUNK)
         .zip(x.par_chunks(CHUNK))
         .for_each(|(dx, x)| {

@@ -1,5 +1,6 @@
 //! Elementwise sum; see `shaders/add.wgsl`.
 
+use super::pool::copy;
 use super::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -11,7 +12,7 @@ pub struct Params {
 }
 
 pub fn add(a: &[f32], b: &[f32]) -> Vec<f32> {
-    let mut sum = a.to_vec();
+    let mut sum = copy(a);
     sum.par_chunks_mut(16 * 1024)
         .zip(b.par_chunks(16 * 1024))
         .for_each(|(sum, b)| {

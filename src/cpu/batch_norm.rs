@@ -1,6 +1,7 @@
 //! Batch normalisation while training; see `shaders/batch_norm.wgsl`.
 
 use super::conv2d::column_sums;
+use super::pool::copy;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -29,7 +30,7 @@ pub fn statistics(
 ) -> Statistics {
     let (rows, c) = (params.rows as f32, params.channels as usize);
     let mean: Vec<f32> = column_sums(x, c).iter().map(|sum| sum / rows).collect();
-    let mut squares = x.to_vec();
+    let mut squares = copy(x);
     squares.par_chunks_mut(c).with_min_len(64).for_each(|row| {
         row.iter_mut()
             .zip(&mean)
@@ -55,7 +56,7 @@ pub fn statistics(
 
 pub fn forward(x: &[f32], stats: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f32> {
     let (mean, inv_std) = stats.split_at(bias.len());
-    let mut y = x.to_vec();
+    let mut y = copy(x);
     y.par_chunks_mut(bias.len())
         .with_min_len(64)
         .for_each(|row| {

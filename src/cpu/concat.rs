@@ -1,5 +1,6 @@
 //! Channel concatenation; see `shaders/concat.wgsl`.
 
+use super::pool::take;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -13,7 +14,7 @@ pub struct Params {
 
 pub fn concat(a: &[f32], b: &[f32], params: &Params) -> Vec<f32> {
     let (first, second) = (params.first as usize, params.second as usize);
-    let mut y = vec![0.0; params.pixels as usize * (first + second)];
+    let mut y = take(params.pixels as usize * (first + second));
     let pixels = y
         .par_chunks_exact_mut(first + second)
         .zip(a.par_chunks(first))

@@ -1,7 +1,8 @@
 //! Convolution as a matrix product over unfolded patches; see `shaders/conv2d.wgsl`.
 
 use super::activation::Activation;
-use super::matmul::{View, matmul};
+use super::matmul::{Epilogue, Panels, View, matmul};
+use super::pool::{give, take};
 use super::{vectorised, winograd};
 use crate::kernel::variant;
 use bytemuck::{Pod, Zeroable};
@@ -49,12 +50,11 @@ impl Params {
             && self.w == self.out_w
     }
 
-    /// Output pixels worked on at once: patches that fit the cache, enough rows to pay for packing
-    /// the weights, a few pieces for a small map. Not a piece for every thread: the product rounds
-    /// differently in pieces of another size, and the bits would depend on the machine.
+    /// Output pixels worked on at once: patches of 4 MiB, a few hundred rows at least.
     fn rows_at_once(&self) -> usize {
-        let cached = (512 * 1024 / self.patch()).clamp(384, 8192);
-        cached.min(self.pixels().div_ceil(4).max(128))
+        (1024 * 1024 / self.patch())
+            .clamp(384, 65536)
+            .min(self.pixels())
     }
 
     /// Input row or column for output `out`, tap `tap`; `None` in zero padding.
@@ -126,6 +126,9 @@ impl Params {
     }
 }
 
+/// Pixels that one thread unfolds at a time.
+const UNFOLDED: usize = 64;
+
 /// y = f(x ∗ weight + bias) (+ residual)
 pub fn forward(
     x: &[f32],
@@ -156,48 +159,36 @@ pub(super) fn unfolded(
     });
     let (k, c) = (params.patch(), params.c_out as usize);
     let at_once = params.rows_at_once();
-    let mut y = vec![0.0; params.pixels() * c];
-    y.par_chunks_mut(at_once * c)
-        .enumerate()
-        .for_each(|(i, y)| {
-            let (first, rows) = (i * at_once, y.len() / c);
-            if params.is_pointwise() {
-                matmul(
-                    [rows, c, k],
-                    View::rows(&x[first * k..], k),
-                    View::rows(weight, c),
-                    y,
-                    false,
-                );
-            } else {
-                let mut patches = vec![0.0; rows * k];
-                params.unfold(x, first, &mut patches);
-                matmul(
-                    [rows, c, k],
-                    View::rows(&patches, k),
-                    View::rows(weight, c),
-                    y,
-                    false,
-                );
-            }
-            let residual = residual.map(|r| &r[first * c..][..y.len()]);
-            vectorised(
-                #[inline(always)]
-                || epilogue(y, bias, residual, f),
-            );
-        });
+    let mut y = take(params.pixels() * c);
+    let panels = Panels::pack([k, c], View::rows(weight, c), None);
+    let epilogue = Epilogue { bias, f, residual };
+    if params.is_pointwise() {
+        panels.multiply(
+            params.pixels(),
+            View::rows(x, k),
+            &mut y,
+            false,
+            Some(epilogue),
+        );
+        return y;
+    }
+    let mut patches = take(at_once * k);
+    for (i, y) in y.chunks_mut(at_once * c).enumerate() {
+        let (first, rows) = (i * at_once, y.len() / c);
+        let patches = &mut patches[..rows * k];
+        patches
+            .par_chunks_mut(UNFOLDED * k)
+            .enumerate()
+            .for_each(|(j, patches)| params.unfold(x, first + j * UNFOLDED, patches));
+        let residual = residual.map(|r| &r[first * c..][..y.len()]);
+        let epilogue = Epilogue {
+            residual,
+            ..epilogue
+        };
+        panels.multiply(rows, View::rows(patches, k), y, false, Some(epilogue));
+    }
+    give(patches);
     y
-}
-
-#[inline(always)]
-fn epilogue(y: &mut [f32], bias: &[f32], residual: Option<&[f32]>, f: Activation) {
-    for row in y.chunks_exact_mut(bias.len()) {
-        row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-    }
-    f.apply(y);
-    if let Some(residual) = residual {
-        y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-    }
 }
 
 /// dL/dx from dL/dy.
@@ -270,19 +261,6 @@ fn fold_border(padded: &[f32], params: &Params, turned: &Params) -> Vec<f32> {
             }
         });
     dx
-}
-
-/// out = Σ factor · row, rows as long as `out`.
-pub(super) fn add_up<'a>(rows: impl Iterator<Item = (f32, &'a [f32])>, out: &mut [f32]) {
-    let rows: Vec<_> = rows.filter(|(factor, _)| *factor != 0.0).collect();
-    vectorised(
-        #[inline(always)]
-        || {
-            for (factor, row) in rows {
-                out.iter_mut().zip(row).for_each(|(o, r)| *o += factor * r);
-            }
-        },
-    );
 }
 
 /// dL/dweight `[kh,kw,c_in,c_out]` and dL/dbias `[c_out]`.

@@ -1,6 +1,7 @@
 //! Depthwise convolution; see `shaders/depthwise.wgsl`.
 
 use super::activation::Activation;
+use super::pool::take;
 use super::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -63,7 +64,7 @@ pub fn forward(
 ) -> Vec<f32> {
     let c = params.c as usize;
     let (out_h, out_w) = (params.out_h as usize, params.out_w as usize);
-    let mut y = vec![0.0; params.n as usize * out_h * out_w * c];
+    let mut y = take(params.n as usize * out_h * out_w * c);
     y.par_chunks_mut(out_w * c)
         .enumerate()
         .for_each(|(row, y)| {

@@ -1,6 +1,25 @@
-//! C = A·B (+ C), row-major with strides, by the `gemm` crate on all cores.
+//! C = A·B (+ C) with an epilogue: B packed into panels, register tiles over rows of A.
+//!
+//! Every element is summed over k in order by the same instructions wherever its tile lies, so the
+//! bits depend neither on the number of threads nor on how the rows are cut.
 
-/// A matrix inside a slice: element (i, j) at `offset + i·row + j·col`.
+use super::activation::Activation;
+use super::lanes::{Kernel, Lanes, run};
+use super::pool::{give, take};
+use rayon::prelude::*;
+use std::ops::Range;
+
+/// Columns of a panel.
+pub const PANEL: usize = 32;
+/// Steps of k worked on at once: a panel's part and a tile's rows stay in the inner caches.
+const DEPTH: usize = 256;
+/// Rows of A and panels of B that one task takes.
+const ROWS: usize = 192;
+const PANELS: usize = 8;
+/// Between the rows of a copy of A: not a power of two.
+const GATHERED: usize = DEPTH + 16;
+
+/// A matrix inside a slice: element (i, j) at `i·row + j·col`.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
     pub data: &'a [f32],
@@ -32,37 +51,333 @@ impl<'a> View<'a> {
     }
 }
 
+/// What happens to a sum before it is stored: y = f(sum + bias) + residual.
+#[derive(Clone, Copy)]
+pub struct Epilogue<'a> {
+    pub bias: &'a [f32],
+    pub f: Activation,
+    /// Laid out as y.
+    pub residual: Option<&'a [f32]>,
+}
+
+/// B `[k,n]` as panels `[n/32][k][32]`, the last one filled up with zeros.
+pub struct Panels {
+    data: Vec<f32>,
+    k: usize,
+    n: usize,
+}
+
+impl Panels {
+    /// Packs B; row i is multiplied by `scale[i]` where there is one.
+    pub fn pack([k, n]: [usize; 2], b: View, scale: Option<&[f32]>) -> Self {
+        assert!(b.fits(k, n), "a matrix [{k}, {n}] does not fit");
+        let mut data = take(n.div_ceil(PANEL) * k * PANEL);
+        data.par_chunks_exact_mut((k * PANEL).max(1))
+            .enumerate()
+            .for_each(|(panel, to)| {
+                let first = panel * PANEL;
+                let width = PANEL.min(n - first);
+                if width < PANEL {
+                    to.fill(0.0);
+                }
+                if b.col == 1 {
+                    for (i, to) in to.chunks_exact_mut(PANEL).enumerate() {
+                        to[..width].copy_from_slice(&b.data[i * b.row + first..][..width]);
+                    }
+                } else {
+                    for j in 0..width {
+                        let column = b.data[(first + j) * b.col..].iter().step_by(b.row);
+                        to[j..]
+                            .iter_mut()
+                            .step_by(PANEL)
+                            .zip(column)
+                            .for_each(|(to, from)| *to = *from);
+                    }
+                }
+                if let Some(scale) = scale {
+                    for (to, s) in to.chunks_exact_mut(PANEL).zip(scale) {
+                        to.iter_mut().for_each(|to| *to *= s);
+                    }
+                }
+            });
+        Self { data, k, n }
+    }
+
+    /// Rows of B.
+    pub fn depth(&self) -> usize {
+        self.k
+    }
+
+    /// `[k,32]`
+    pub fn panel(&self, panel: usize) -> &[f32] {
+        &self.data[panel * self.k * PANEL..][..self.k * PANEL]
+    }
+
+    fn count(&self) -> usize {
+        self.n.div_ceil(PANEL)
+    }
+
+    /// out = A·B (+ out), then the epilogue, on all cores. `out` `[m,n]` is row-major and contiguous.
+    pub fn multiply(
+        &self,
+        m: usize,
+        a: View,
+        out: &mut [f32],
+        add: bool,
+        epilogue: Option<Epilogue>,
+    ) {
+        assert!(
+            a.fits(m, self.k) && out.len() >= m * self.n,
+            "a product with {m} rows does not fit"
+        );
+        let chunks = m.div_ceil(ROWS);
+        let groups = self.count().div_ceil(PANELS);
+        let out = Shared::new(out);
+        (0..chunks * groups).into_par_iter().for_each(|task| {
+            let rows = task / groups * ROWS..(task / groups * ROWS + ROWS).min(m);
+            let panels =
+                task % groups * PANELS..(task % groups * PANELS + PANELS).min(self.count());
+            // SAFETY: tasks write to rectangles of `out` that do not overlap.
+            unsafe { self.block(rows, panels, a, out.get(), add, epilogue) };
+        });
+    }
+
+    /// The same for some rows and panels, on this thread.
+    ///
+    /// # Safety
+    /// `out` `[m,n]` can be written where these rows and panels meet, and nobody else does.
+    unsafe fn block(
+        &self,
+        rows: Range<usize>,
+        panels: Range<usize>,
+        a: View,
+        out: *mut f32,
+        add: bool,
+        epilogue: Option<Epilogue>,
+    ) {
+        let columns = panels.start * PANEL..self.n.min(panels.end * PANEL);
+        let at = |row: usize| row * self.n + columns.start;
+        // Rows that lie a power of two apart would fall on a few lines of the cache.
+        let scattered = a.col != 1 || a.row.is_multiple_of(512);
+        let mut gathered = if scattered {
+            take(ROWS * GATHERED)
+        } else {
+            Vec::new()
+        };
+        for from in (0..self.k).step_by(DEPTH) {
+            let k = DEPTH.min(self.k - from);
+            let source = View {
+                data: &a.data[rows.start * a.row + from * a.col..],
+                ..a
+            };
+            let part = match scattered {
+                true => gather(source, [rows.len(), k], &mut gathered),
+                false => source,
+            };
+            run(Tiles {
+                a: part.data.as_ptr(),
+                row: part.row,
+                step: part.col,
+                rows: rows.len(),
+                k,
+                b: self.data[(panels.start * self.k + from) * PANEL..].as_ptr(),
+                panel: self.k * PANEL,
+                out: unsafe { out.add(at(rows.start)) },
+                stride: self.n,
+                columns: columns.len(),
+                add: add || from > 0,
+            });
+        }
+        give(gathered);
+        if let Some(epilogue) = epilogue {
+            for row in rows {
+                let y = unsafe { std::slice::from_raw_parts_mut(out.add(at(row)), columns.len()) };
+                epilogue.row(y, columns.start, at(row));
+            }
+        }
+    }
+}
+
+impl Epilogue<'_> {
+    /// Of the columns of y from `column` on, which begin at `at` in the residual.
+    fn row(&self, y: &mut [f32], column: usize, at: usize) {
+        let bias = &self.bias[column..][..y.len()];
+        let residual = self.residual.map(|r| &r[at..][..y.len()]);
+        run(Finish {
+            y,
+            bias,
+            f: self.f,
+            residual,
+        });
+    }
+}
+
+/// f(y + bias) + residual
+pub struct Finish<'a> {
+    pub y: &'a mut [f32],
+    pub bias: &'a [f32],
+    pub f: Activation,
+    pub residual: Option<&'a [f32]>,
+}
+
+impl Kernel for Finish<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        self.y.iter_mut().zip(self.bias).for_each(|(y, b)| *y += b);
+        self.f.apply_lanes::<V>(self.y);
+        if let Some(residual) = self.residual {
+            self.y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
+        }
+    }
+}
+
+/// Copies some rows and columns of A, keeping what was contiguous.
+fn gather<'a>(a: View, [rows, k]: [usize; 2], to: &'a mut [f32]) -> View<'a> {
+    if a.col == 1 {
+        for (i, to) in to.chunks_exact_mut(GATHERED).take(rows).enumerate() {
+            to[..k].copy_from_slice(&a.data[i * a.row..][..k]);
+        }
+        return View::rows(to, GATHERED);
+    }
+    for (i, to) in to.chunks_exact_mut(rows).take(k).enumerate() {
+        let from = a.data[i * a.col..].iter().step_by(a.row);
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
+    View::rows(to, rows).t()
+}
+
+/// out (+)= A·B by register tiles.
+pub struct Tiles {
+    /// Element (i, k) at `i·row + k·step`; one of the two is 1.
+    pub a: *const f32,
+    pub row: usize,
+    pub step: usize,
+    pub rows: usize,
+    pub k: usize,
+    /// Panels `panel` apart.
+    pub b: *const f32,
+    pub panel: usize,
+    pub out: *mut f32,
+    pub stride: usize,
+    pub columns: usize,
+    pub add: bool,
+}
+
+impl Kernel for Tiles {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Lanes>(self) {
+        // Two vectors wide; as tall as there are registers for.
+        let tallest = match V::N {
+            16 => 12,
+            8 => 6,
+            _ => 4,
+        };
+        for column in (0..self.columns).step_by(2 * V::N) {
+            for row in (0..self.rows).step_by(tallest) {
+                let rows = tallest.min(self.rows - row);
+                macro_rules! by_height {
+                    ($($n:literal)*) => {
+                        match rows {
+                            $($n if $n <= tallest => match self.step {
+                                1 => self.tile::<V, $n, false>(row, column),
+                                _ => self.tile::<V, $n, true>(row, column),
+                            },)*
+                            _ => unreachable!("a tile of {rows} rows"),
+                        }
+                    };
+                }
+                by_height!(1 2 3 4 5 6 7 8 9 10 11 12);
+            }
+        }
+    }
+}
+
+impl Tiles {
+    #[inline(always)]
+    fn tile<V: Lanes, const R: usize, const TURNED: bool>(&self, row: usize, column: usize) {
+        // SAFETY: whoever made this promises A, B and the rectangle of `out`; panels are filled up.
+        unsafe {
+            let mut border = [0.0; 12 * PANEL];
+            let width = (self.columns - column).min(2 * V::N);
+            let whole = width == 2 * V::N;
+            let out = self.out.add(row * self.stride + column);
+            let (to, stride) = match whole {
+                true => (out, self.stride),
+                false => (border.as_mut_ptr(), PANEL),
+            };
+            if !whole && self.add {
+                for r in 0..R {
+                    std::ptr::copy_nonoverlapping(
+                        out.add(r * self.stride),
+                        to.add(r * PANEL),
+                        width,
+                    );
+                }
+            }
+            let mut sums = [[V::splat(0.0); 2]; R];
+            if self.add {
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    *sums = [
+                        V::load(to.add(r * stride)),
+                        V::load(to.add(r * stride + V::N)),
+                    ];
+                }
+            }
+            let a = self.a.add(row * self.row);
+            let mut b = self.b.add(column / PANEL * self.panel + column % PANEL);
+            for k in 0..self.k {
+                let right = [V::load(b), V::load(b.add(V::N))];
+                b = b.add(PANEL);
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let left = V::splat(*match TURNED {
+                        false => a.add(r * self.row + k),
+                        true => a.add(k * self.step + r),
+                    });
+                    *sums = [
+                        left.mul_add(right[0], sums[0]),
+                        left.mul_add(right[1], sums[1]),
+                    ];
+                }
+            }
+            for (r, sums) in sums.iter().enumerate() {
+                sums[0].store(to.add(r * stride));
+                sums[1].store(to.add(r * stride + V::N));
+            }
+            if !whole {
+                for r in 0..R {
+                    std::ptr::copy_nonoverlapping(
+                        to.add(r * PANEL),
+                        out.add(r * self.stride),
+                        width,
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// A pointer that several threads write through, each to a part of its own.
+#[derive(Clone, Copy)]
+pub struct Shared(*mut f32);
+// SAFETY: see above; who makes one promises it.
+unsafe impl Send for Shared {}
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    pub fn new(data: &mut [f32]) -> Self {
+        Self(data.as_mut_ptr())
+    }
+
+    pub fn get(self) -> *mut f32 {
+        self.0
+    }
+}
+
 /// `out[m,n]` = `a[m,k]`·`b[k,n]`, added to `out` where `add`. `out` is row-major and contiguous.
 pub fn matmul([m, n, k]: [usize; 3], a: View, b: View, out: &mut [f32], add: bool) {
-    assert!(
-        a.fits(m, k) && b.fits(k, n) && out.len() >= m * n,
-        "matmul {m}×{n}×{k} does not fit"
-    );
-    let one = 1.0;
-    let kept = if add { 1.0 } else { 0.0 };
-    let parallelism = gemm::Parallelism::Rayon(0);
-    // SAFETY: the views were just checked to hold every element that is read or written.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            n as isize,
-            add,
-            a.data.as_ptr(),
-            a.col as isize,
-            a.row as isize,
-            b.data.as_ptr(),
-            b.col as isize,
-            b.row as isize,
-            kept,
-            one,
-            false,
-            false,
-            false,
-            parallelism,
-        );
-    }
+    Panels::pack([k, n], b, None).multiply(m, a, out, add, None);
 }

@@ -1,5 +1,6 @@
 //! The scaling of squeeze-and-excite; see `shaders/scale.wgsl`.
 
+use super::pool::copy;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -13,7 +14,7 @@ pub struct Params {
 
 pub fn scale(x: &[f32], gate: &[f32], params: &Params) -> Vec<f32> {
     let (pixels, channels) = (params.pixels as usize, params.channels as usize);
-    let mut y = x.to_vec();
+    let mut y = copy(x);
     y.par_chunks_exact_mut(channels)
         .with_min_len(256)
         .enumerate()

@@ -1,5 +1,6 @@
 //! A slice of the channels; see `shaders/split.wgsl`.
 
+use super::pool::take;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -14,7 +15,7 @@ pub struct Params {
 
 pub fn slice(x: &[f32], params: &Params) -> Vec<f32> {
     let (start, count) = (params.start as usize, params.count as usize);
-    let mut y = vec![0.0; params.pixels as usize * count];
+    let mut y = take(params.pixels as usize * count);
     let pixels = y
         .par_chunks_exact_mut(count)
         .zip(x.par_chunks(params.channels as usize));

@@ -1,5 +1,6 @@
 //! Pixel-unshuffle and its inverse; see `shaders/unshuffle.wgsl`.
 
+use super::pool::take;
 use bytemuck::{Pod, Zeroable};
 
 /// large `[n,h·d,w·d,c]`, small `[n,h,w,c·d²]`.
@@ -33,7 +34,7 @@ pub fn unshuffle(x: &[f32], params: &Params) -> Vec<f32> {
 }
 
 pub fn shuffle(x: &[f32], params: &Params) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
+    let mut y = take(x.len());
     params.large_indices().zip(x).for_each(|(i, &x)| y[i] = x);
     y
 }

@@ -20,24 +20,55 @@ const SHADER: &str = include_str!("../../shaders/depthwise.wgsl");
 pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -> Result<Var> {
     refuse_gradient(NAME, tape, &[x, weight, bias])?;
     let [x, weight, bias] = [x, weight, bias].map(Var::tensor);
-    let [n, h, w, c] = x.shape().nhwc(NAME)?;
+    let (params, shape) = params(x.shape(), weight.shape(), bias.shape(), conv)?;
+    let shapes = [x.shape(), weight.shape(), shape];
+    let cost = cost(x.shape(), weight.shape(), shape);
+    let _kernel = kernel(NAME, "forward", &shapes, cost);
+    let y = match same_device(NAME, &[x, weight, bias])? {
+        Device::Cpu => {
+            let y = cpu::forward(
+                x.host(),
+                weight.host(),
+                bias.host(),
+                conv.activation,
+                &params,
+            );
+            Tensor::host_tensor(shape, y)
+        }
+        Device::Gpu(gpu) => {
+            let y = gpu.alloc(shape.len())?;
+            let [n, out_h, out_w, c] = shape.nhwc(NAME)?;
+            let (entry, threads) = match c % 4 {
+                0 => ("main", n * out_h * out_w.div_ceil(4) * c / 4),
+                _ => ("narrow", shape.len()),
+            };
+            let pass = gpu.pass(NAME, SHADER).entry(entry).read(x.buffer());
+            let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
+            pass.params(&params).run(threads)?;
+            Tensor::gpu_tensor(gpu, shape, y)
+        }
+    };
+    Ok(tape.constant(&y))
+}
+
+/// What the kernels are told, and the shape of y.
+pub(super) fn params(
+    x: Shape,
+    weight: Shape,
+    bias: Shape,
+    conv: Conv2d,
+) -> Result<(Params, Shape)> {
+    let [n, h, w, c] = x.nhwc(NAME)?;
     let misfit = || {
         let expected = format!("x [N,H,W,C], weight [kh,kw,{c}], bias [{c}], zero padding");
-        let found = format!(
-            "{}, {}, {}, {conv:?}",
-            x.shape(),
-            weight.shape(),
-            bias.shape()
-        );
+        let found = format!("{x}, {weight}, {bias}, {conv:?}");
         Error::shape(NAME, expected, found)
     };
-    let &[kh, kw, channels] = weight.shape().dims() else {
+    let &[kh, kw, channels] = weight.dims() else {
         return Err(misfit());
     };
-    let fits = channels == c
-        && bias.shape() == Shape::from([c])
-        && !conv.padding.replicate
-        && !x.shape().is_empty();
+    let fits =
+        channels == c && bias == Shape::from([c]) && !conv.padding.replicate && !x.is_empty();
     let [out_h, out_w] = conv
         .output(h, w, kh, kw)
         .filter(|_| fits)
@@ -57,34 +88,7 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
         activation: conv.activation.kind(),
         slope: conv.activation.slope(),
     };
-    let shape = Shape::from([n, out_h, out_w, c]);
-    let shapes = [x.shape(), weight.shape(), shape];
-    let cost = cost(x.shape(), weight.shape(), shape);
-    let _kernel = kernel(NAME, "forward", &shapes, cost);
-    let y = match same_device(NAME, &[x, weight, bias])? {
-        Device::Cpu => {
-            let y = cpu::forward(
-                x.host(),
-                weight.host(),
-                bias.host(),
-                conv.activation,
-                &params,
-            );
-            Tensor::host_tensor(shape, y)
-        }
-        Device::Gpu(gpu) => {
-            let y = gpu.alloc(shape.len())?;
-            let (entry, threads) = match c % 4 {
-                0 => ("main", n * out_h * out_w.div_ceil(4) * c / 4),
-                _ => ("narrow", shape.len()),
-            };
-            let pass = gpu.pass(NAME, SHADER).entry(entry).read(x.buffer());
-            let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
-            pass.params(&params).run(threads)?;
-            Tensor::gpu_tensor(gpu, shape, y)
-        }
-    };
-    Ok(tape.constant(&y))
+    Ok((params, Shape::from([n, out_h, out_w, c])))
 }
 
 pub fn cost(x: Shape, weight: Shape, y: Shape) -> Cost {

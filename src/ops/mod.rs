@@ -4,6 +4,7 @@ pub mod activation;
 pub mod adam;
 pub mod add;
 pub mod batch_norm;
+pub mod bottleneck;
 pub mod concat;
 pub mod conv2d;
 pub mod coupling;

@@ -96,6 +96,22 @@ pub fn cases() -> Vec<Case> {
             true,
         ),
         geometry(
+            "many tiles, 3x3, cut off, residual",
+            [2, 11, 13, 33],
+            [3, 3],
+            35,
+            with(Activation::LeakyRelu(0.2), zeros(1)),
+            true,
+        ),
+        geometry(
+            "many tiles, 5x5 replicate",
+            [1, 9, 7, 66],
+            [5, 5],
+            17,
+            with(Activation::RELU, replicate(2)),
+            false,
+        ),
+        geometry(
             "wide",
             [1, 9, 11, 67],
             [3, 3],
@@ -214,7 +230,7 @@ fn case(g: Geometry) -> Case {
     }
 }
 
-fn reference(
+pub fn reference(
     x: &Array,
     weight: &Array,
     bias: &Array,

@@ -93,7 +93,7 @@ pub fn cases() -> Vec<Case> {
     .into()
 }
 
-fn reference(x: &Array, weight: &Array, bias: &Array, conv: Conv2d, shape: Shape) -> Array {
+pub fn reference(x: &Array, weight: &Array, bias: &Array, conv: Conv2d, shape: Shape) -> Array {
     let mut y = Array::zeros(shape);
     let [kh, kw, channels] = [0, 1, 2].map(|i| weight.shape.dims()[i]);
     for (n, oy, ox, c) in indices([0, 1, 2, 3].map(|i| shape.dims()[i])) {

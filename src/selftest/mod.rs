@@ -5,6 +5,7 @@ mod activation;
 mod adam;
 mod add;
 mod batch_norm;
+mod bottleneck;
 mod check;
 mod concat;
 mod conv2d;
@@ -143,6 +144,7 @@ pub fn cases() -> Vec<Case> {
         add::cases(),
         conv2d::cases(),
         depthwise::cases(),
+        bottleneck::cases(),
         resize::cases(),
         unshuffle::cases(),
         excite::cases(),

@@ -133,7 +133,7 @@ fn a_cpu_profile_adds_up() {
         .unwrap()
         .iter()
         .map(|k| &k["variant"]);
-    assert!(variants.into_iter().any(|v| v == "pointwise"));
+    assert!(variants.into_iter().any(|v| v == "unfolded"));
 }
 
 #[test]

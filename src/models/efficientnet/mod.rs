@@ -11,7 +11,9 @@ pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_nam
 
 use crate::nn::layers::{Conv, Parameters};
 use crate::ops::conv2d::{Conv2d, Padding as ConvPadding, conv2d};
-use crate::ops::{Activation, depthwise::depthwise, excite::excite, mean::mean, scale::scale};
+use crate::ops::{
+    Activation, bottleneck, depthwise::depthwise, excite::excite, mean::mean, scale::scale,
+};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
@@ -57,20 +59,25 @@ impl Layer {
         f: Activation,
         residual: Option<&Var>,
     ) -> Result<Var> {
-        let conv = Conv2d {
-            stride: self.stride,
-            padding,
-            activation: f,
-        };
-        let (weight, bias) = (
-            tape.constant(&self.conv.weight),
-            tape.constant(&self.conv.bias),
-        );
+        let conv = self.options(padding, f);
+        let [weight, bias] = self.constants(tape);
         if self.depthwise {
             depthwise(tape, x, &weight, &bias, conv)
         } else {
             conv2d(tape, x, &weight, &bias, residual, conv)
         }
+    }
+
+    fn options(&self, padding: ConvPadding, activation: Activation) -> Conv2d {
+        Conv2d {
+            stride: self.stride,
+            padding,
+            activation,
+        }
+    }
+
+    fn constants(&self, tape: &Tape) -> [Var; 2] {
+        [&self.conv.weight, &self.conv.bias].map(|t| tape.constant(t))
     }
 }
 
@@ -136,34 +143,31 @@ impl EfficientNet {
         seen: impl FnMut(Option<usize>, &Tensor) -> Result<()>,
     ) -> Result<()> {
         let tape = Tape::inference();
-        self.walk(
-            &tape,
-            x,
-            &mut |layer, x, padding, f, residual| layer.run(&tape, x, padding, f, residual),
-            seen,
-        )
+        self.walk(&tape, x, None, seen)
     }
 
+    /// Layer by layer through `visit`, or by fused bottlenecks where it is `None`.
     fn walk(
         &self,
         tape: &Tape,
         x: &Tensor,
-        visit: &mut Visit,
+        mut visit: Option<&mut Visit>,
         mut seen: impl FnMut(Option<usize>, &Tensor) -> Result<()>,
     ) -> Result<()> {
         let [_, h, w, _] = x.shape().nhwc("efficientnet")?;
         let mut plan = PaddingPlan::new(self.padding, &self.backbone, h, w);
         let padding = plan.next(self.stem.kernel, self.stem.stride);
-        let mut x = visit(
-            &self.stem,
-            &tape.constant(x),
-            padding,
-            Activation::Silu,
-            None,
-        )?;
+        let x = tape.constant(x);
+        let mut x = match &mut visit {
+            Some(visit) => visit(&self.stem, &x, padding, Activation::Silu, None)?,
+            None => self.stem.run(tape, &x, padding, Activation::Silu, None)?,
+        };
         seen(None, x.tensor())?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.walk(tape, &x, &mut plan, visit)?;
+            x = match &mut visit {
+                Some(visit) => block.walk(tape, &x, &mut plan, *visit)?,
+                None => block.run(tape, &x, &mut plan)?,
+            };
             seen(Some(i), x.tensor())?;
         }
         Ok(())
@@ -188,7 +192,7 @@ impl EfficientNet {
             calibrated.push(layer);
             y
         };
-        self.walk(&tape, x, &mut visit, |_, _| Ok(()))?;
+        self.walk(&tape, x, Some(&mut visit), |_, _| Ok(()))?;
         let mut calibrated = calibrated.into_iter();
         let blocks = self.blocks.iter_mut();
         let layers =
@@ -246,7 +250,41 @@ impl Layer {
     }
 }
 
+/// The gate of squeeze-and-excite from the means of channels `[N,1,1,C]`.
+fn gate(tape: &Tape, squeeze: &[Conv; 2], mean: &Var) -> Result<Var> {
+    let [reduce, expand] = squeeze.each_ref().map(|conv| [&conv.weight, &conv.bias]);
+    excite(tape, mean, reduce, expand)
+}
+
 impl Block {
+    fn run(&self, tape: &Tape, x: &Var, plan: &mut PaddingPlan) -> Result<Var> {
+        let (Some(depthwise), Some(squeeze), Some(project)) =
+            (&self.depthwise, &self.squeeze, &self.project)
+        else {
+            let mut visit = |layer: &Layer,
+                             x: &Var,
+                             padding: ConvPadding,
+                             f: Activation,
+                             residual: Option<&Var>| {
+                layer.run(tape, x, padding, f, residual)
+            };
+            return self.walk(tape, x, plan, &mut visit);
+        };
+        let expand = self.expand.as_ref().map(|expand| {
+            plan.next(expand.kernel, expand.stride);
+            expand.constants(tape)
+        });
+        let expand = expand.as_ref().map(|[weight, bias]| [weight, bias]);
+        let padding = plan.next(depthwise.kernel, depthwise.stride);
+        let options = depthwise.options(padding, Activation::Silu);
+        let [weight, bias] = &depthwise.constants(tape);
+        let (y, mean) = bottleneck::expand(tape, x, expand, [weight, bias], options)?;
+        let gate = gate(tape, squeeze, &mean)?;
+        let [weight, bias] = &project.constants(tape);
+        let residual = self.spec.residual().then_some(x);
+        bottleneck::project(tape, &y, &gate, [weight, bias], residual)
+    }
+
     fn walk(
         &self,
         tape: &Tape,
@@ -266,9 +304,8 @@ impl Block {
             let padding = plan.next(depthwise.kernel, depthwise.stride);
             x = visit(depthwise, &x, padding, Activation::Silu, None)?;
         }
-        if let Some([reduce, expand]) = &self.squeeze {
-            let [reduce, expand] = [reduce, expand].map(|conv| [&conv.weight, &conv.bias]);
-            let gate = excite(tape, &mean(tape, &x)?, reduce, expand)?;
+        if let Some(squeeze) = &self.squeeze {
+            let gate = gate(tape, squeeze, &mean(tape, &x)?)?;
             x = scale(tape, &x, &gate)?;
         }
         if let Some(project) = &self.project {

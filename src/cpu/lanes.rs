@@ -1,0 +1,253 @@
+//! Vectors of f32, one type per instruction set, for the kernels that must not be left to the
+//! compiler's vectoriser: [`run`] picks the widest set of this machine.
+
+/// Work written once for all widths. Mark `run` and everything hot that it calls
+/// `#[inline(always)]`.
+pub trait Kernel {
+    type Output;
+    fn run<V: Lanes>(self) -> Self::Output;
+}
+
+/// Some f32 side by side. `load` and `store` touch [`Lanes::N`] elements from the pointer on, which
+/// must be inside one allocation.
+pub trait Lanes: Copy {
+    const N: usize;
+    fn splat(x: f32) -> Self;
+    /// # Safety
+    /// `N` elements can be read at `from`.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `N` elements can be written at `to`.
+    unsafe fn store(self, to: *mut f32);
+    fn add(self, other: Self) -> Self;
+    fn sub(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
+    fn max(self, other: Self) -> Self;
+    fn min(self, other: Self) -> Self;
+    /// self·factor + term
+    fn mul_add(self, factor: Self, term: Self) -> Self;
+    /// To the nearest integer.
+    fn round(self) -> Self;
+    /// self·2ⁿ for integers n in ±127.
+    fn scale(self, n: Self) -> Self;
+
+    /// eˣ to 2 ulp (Cephes' polynomial).
+    #[inline(always)]
+    fn exp(self) -> Self {
+        // In this order NaN stays NaN.
+        let x = Self::splat(88.0).min(Self::splat(-87.0).max(self));
+        let n = x.mul(Self::splat(std::f32::consts::LOG2_E)).round();
+        // ln 2 in two parts, so that the reduction is exact.
+        let r = n.mul_add(Self::splat(-0.693_359_4), x);
+        let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
+        let p = Self::splat(1.987_569_1e-4);
+        let p = p.mul_add(r, Self::splat(1.398_2e-3));
+        let p = p.mul_add(r, Self::splat(8.333_452e-3));
+        let p = p.mul_add(r, Self::splat(4.166_579_6e-2));
+        let p = p.mul_add(r, Self::splat(1.666_666_5e-1));
+        let p = p.mul_add(r, Self::splat(0.5));
+        p.mul_add(r.mul(r), r).add(Self::splat(1.0)).scale(n)
+    }
+}
+
+/// Runs a kernel with the widest vectors of this machine.
+#[inline]
+pub fn run<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            // SAFETY: the feature was just detected.
+            return unsafe { x86::avx512(kernel) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the features were just detected.
+            return unsafe { x86::avx2(kernel) };
+        }
+    }
+    kernel.run::<Four>()
+}
+
+/// Four lanes, which every compiler knows how to vectorise.
+#[derive(Clone, Copy)]
+pub struct Four([f32; 4]);
+
+impl Four {
+    #[inline(always)]
+    fn zip(self, other: Self, f: impl Fn(f32, f32) -> f32) -> Self {
+        Self(std::array::from_fn(|i| f(self.0[i], other.0[i])))
+    }
+}
+
+impl Lanes for Four {
+    const N: usize = 4;
+
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Self([x; 4])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's.
+        Self(unsafe { from.cast::<[f32; 4]>().read_unaligned() })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
+    }
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        self.zip(other, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
+    }
+    // As the instructions do: where one is NaN, `other`.
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        self.zip(other, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn mul_add(self, factor: Self, term: Self) -> Self {
+        // Not `f32::mul_add`, a slow call where the machine has no such instruction.
+        self.mul(factor).add(term)
+    }
+    #[inline(always)]
+    fn round(self) -> Self {
+        Self(self.0.map(|x| (x + 0.5).floor()))
+    }
+    #[inline(always)]
+    fn scale(self, n: Self) -> Self {
+        self.zip(n, |x, n| {
+            x * f32::from_bits(((n as i32 + 127) as u32) << 23)
+        })
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Kernel, Lanes};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+    pub fn avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<__m512>()
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<__m256>()
+    }
+
+    macro_rules! lanes {
+        ($type:ty, $n:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
+         $div:ident, $max:ident, $min:ident, $fma:ident, $round:expr, $scale:expr) => {
+            // SAFETY of all: only `avx512` and `avx2` above make these types, on machines that have
+            // the instructions; pointers are the caller's.
+            impl Lanes for $type {
+                const N: usize = $n;
+                #[inline(always)]
+                fn splat(x: f32) -> Self {
+                    unsafe { $splat(x) }
+                }
+                #[inline(always)]
+                unsafe fn load(from: *const f32) -> Self {
+                    unsafe { $load(from) }
+                }
+                #[inline(always)]
+                unsafe fn store(self, to: *mut f32) {
+                    unsafe { $store(to, self) }
+                }
+                #[inline(always)]
+                fn add(self, other: Self) -> Self {
+                    unsafe { $add(self, other) }
+                }
+                #[inline(always)]
+                fn sub(self, other: Self) -> Self {
+                    unsafe { $sub(self, other) }
+                }
+                #[inline(always)]
+                fn mul(self, other: Self) -> Self {
+                    unsafe { $mul(self, other) }
+                }
+                #[inline(always)]
+                fn div(self, other: Self) -> Self {
+                    unsafe { $div(self, other) }
+                }
+                #[inline(always)]
+                fn max(self, other: Self) -> Self {
+                    unsafe { $max(self, other) }
+                }
+                #[inline(always)]
+                fn min(self, other: Self) -> Self {
+                    unsafe { $min(self, other) }
+                }
+                #[inline(always)]
+                fn mul_add(self, factor: Self, term: Self) -> Self {
+                    unsafe { $fma(self, factor, term) }
+                }
+                #[inline(always)]
+                fn round(self) -> Self {
+                    unsafe { $round(self) }
+                }
+                #[inline(always)]
+                fn scale(self, n: Self) -> Self {
+                    unsafe { $scale(self, n) }
+                }
+            }
+        };
+    }
+
+    lanes!(
+        __m512,
+        16,
+        _mm512_set1_ps,
+        _mm512_loadu_ps,
+        _mm512_storeu_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps,
+        _mm512_div_ps,
+        _mm512_max_ps,
+        _mm512_min_ps,
+        _mm512_fmadd_ps,
+        |x| _mm512_roundscale_ps::<0>(x),
+        |x, n| _mm512_scalef_ps(x, n)
+    );
+    lanes!(
+        __m256,
+        8,
+        _mm256_set1_ps,
+        _mm256_loadu_ps,
+        _mm256_storeu_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps,
+        _mm256_div_ps,
+        _mm256_max_ps,
+        _mm256_min_ps,
+        _mm256_fmadd_ps,
+        |x| _mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(x),
+        |x, n| {
+            let power = _mm256_slli_epi32::<23>(_mm256_add_epi32(
+                _mm256_cvtps_epi32(n),
+                _mm256_set1_epi32(127),
+            ));
+            _mm256_mul_ps(x, _mm256_castsi256_ps(power))
+        }
+    );
+}
