@@ -29,9 +29,16 @@
 //!   highest 5 % of the map, and a tenth of the good parts is kept back for the threshold. The presets
 //!   `mvtec2d` and `mvtec3d` have none of this. `benches/NOTEBOOK.md` has the experiments.
 //! - The model file holds the folded backbone beside its weights' sha256: `predict` needs one file.
-//! - 3×3 convolutions on the CPU go by Winograd's F(4×4, 3×3) where there are tiles enough, at points
-//!   that keep the error below 2e-6 ([`cpu::conv2d`]). The results do not depend on the number of
-//!   threads.
+//! - Matrix products on the CPU are our own ([`cpu`]'s `matmul` and `lanes`): the epilogue is fused, and
+//!   every element is summed in the same order, so results do not depend on the number of threads. Weights
+//!   are packed in each call: with hundreds of rows that costs about 1 %, and a packed copy would
+//!   double their memory.
+//! - 3×3 and 5×5 convolutions on the CPU go by Winograd's F(4×4, 3×3) and F(2×2, 5×5) where there are tiles
+//!   enough, at points that keep the error below 3e-6; weights are transformed a block at a time.
+//! - An inverted bottleneck's expansion, depthwise convolution and mean are one kernel on the CPU
+//!   ([`ops::bottleneck`]), and the gate multiplies the projection's weights; on a GPU they are the
+//!   operators that they are made of.
+//! - Host memory waits in a pool ([`cpu::pool`]), the one global state beside the allocator's.
 //!
 //! # The rules
 //!
