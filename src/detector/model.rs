@@ -136,7 +136,7 @@ impl Detector {
     /// [`Error::File`] when it is no model, cut short, damaged, or from a newer version.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let _step = step("load model");
-        let weights = Weights::read(path).map_err(|error| match error {
+        let mut weights = Weights::read(path).map_err(|error| match error {
             Error::File { message, .. } => {
                 Error::file(path, format!("no model to load: {message}"))
             }
@@ -242,10 +242,9 @@ impl Detector {
             map_threshold,
         };
         detector.tensors(|name, tensor| {
-            let array = weights
-                .tensors
-                .get(&name)
-                .filter(|a| a.shape == tensor.shape().dims());
+            // Taken, not copied: a model may be a good part of a small machine's memory.
+            let array = weights.tensors.remove(&name);
+            let array = array.filter(|a| a.shape == tensor.shape().dims());
             let array = array.ok_or_else(|| {
                 let message = format!(
                     "tensor `{name}` {} is missing or of another shape: the model is damaged",
@@ -253,7 +252,7 @@ impl Detector {
                 );
                 Error::file(path, message)
             })?;
-            *tensor = Tensor::new(tensor.device(), tensor.shape(), array.data.clone())?;
+            *tensor = Tensor::new(tensor.device(), tensor.shape(), array.data)?;
             Ok(())
         })?;
         detector.folded = match detector.student.fold()? {
