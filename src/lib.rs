@@ -38,6 +38,7 @@
 //! - An inverted bottleneck's expansion, depthwise convolution and mean are one kernel on the CPU
 //!   ([`ops::bottleneck`]), and the gate multiplies the projection's weights; on a GPU they are the
 //!   operators that they are made of.
+//! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
 //! - Host memory waits in a pool ([`cpu::pool`]), the one global state beside the allocator's.
 //!
 //! # The rules
