@@ -282,17 +282,6 @@ impl Tensor {
         }
     }
 
-    /// The same elements on another device.
-    ///
-    /// # Errors
-    /// As [`Tensor::new`] and [`Tensor::to_vec`].
-    pub fn to(&self, device: &Device) -> Result<Self> {
-        if self.device.same(device) {
-            return Ok(self.clone());
-        }
-        Self::new(device, self.shape, self.to_vec()?)
-    }
-
     /// The same memory seen with another shape.
     ///
     /// # Errors

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use astray::Error;
-use astray::detector::Extractor;
 use astray::detector::config::*;
+use astray::detector::{Extractor, Features};
 use astray::tensor::Device;
 
 fn message(result: astray::Result<impl std::fmt::Debug>) -> String {
@@ -12,6 +12,10 @@ fn message(result: astray::Result<impl std::fmt::Debug>) -> String {
         Err(error @ Error::Usage(_)) => error.to_string(),
         other => panic!("expected a usage error, found {other:?}"),
     }
+}
+
+fn look(extractor: &Extractor, depth: &Path) -> astray::Result<Features> {
+    extractor.features(extractor.read(None, Some(depth), None)?, None)
 }
 
 fn from_text(text: &str) -> astray::Result<Config> {
@@ -251,7 +255,7 @@ fn without_a_background_the_whole_map_is_the_part() {
     }
     let depth = |config: &Config| {
         let extractor = Extractor::new(config, &Device::Cpu, None, &[]).unwrap();
-        let features = extractor.features(None, Some(&path), None).unwrap();
+        let features = look(&extractor, &path).unwrap();
         (extractor.depth(&path), features)
     };
     let (plane, features) = depth(&config);
@@ -280,7 +284,7 @@ fn without_a_background_the_whole_map_is_the_part() {
     holes.save(&path).unwrap();
     config.set("depth.background=plane").unwrap();
     let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
-    let error = extractor.features(None, Some(&path), None).unwrap_err();
+    let error = look(&extractor, &path).unwrap_err();
     let error = error.to_string();
     assert!(
         error.contains("slope.png: the upper left corner"),
@@ -290,7 +294,7 @@ fn without_a_background_the_whole_map_is_the_part() {
     let setting = error.split('`').nth(1).unwrap().strip_prefix("--set ");
     config.set(setting.unwrap()).unwrap();
     let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
-    extractor.features(None, Some(&path), None).unwrap();
+    look(&extractor, &path).unwrap();
 }
 
 #[test]

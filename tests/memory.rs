@@ -1,6 +1,8 @@
 //! GPU memory: limits, and the pool.
 
 use astray::gpu::{self, Options};
+use astray::models::efficientnet::{Backbone, EfficientNet};
+use astray::nn::random::named_tensor;
 use astray::ops::add::add;
 use astray::tape::Tape;
 use astray::tensor::{Device, Tensor};
@@ -46,4 +48,32 @@ fn what_waits_in_the_pool_makes_way() {
         error.contains("beside the 4194304 in use") && error.contains("--max-memory"),
         "{error}"
     );
+}
+
+/// The largest tensor of five pictures is beyond the binding: they go through two at a time.
+#[test]
+fn a_batch_beyond_a_binding_goes_through_in_parts() {
+    let (h, w) = (47, 33);
+    let backbone = Backbone::new("efficientnet_b0", Some(4)).unwrap();
+    let one = 4 * backbone.largest_activation(h, w) as u64;
+    let limit = Some(5 * one / 2);
+    let features = |max_binding| {
+        let device = open(Options {
+            max_binding,
+            ..Options::default()
+        });
+        let net = EfficientNet::seeded(&device, backbone.clone(), None, 0).unwrap();
+        let pictures = named_tensor("pictures", 5 * h * w * 3, 1.0, 1);
+        let x = Tensor::new(&device, [5, h, w, 3], pictures).unwrap();
+        let y = net.forward(&x).unwrap();
+        (y.shape(), y.to_vec().unwrap())
+    };
+    assert_eq!(features(None), features(limit));
+    // Without parts it would not have run.
+    let device = open(Options {
+        max_binding: limit,
+        ..Options::default()
+    });
+    let largest = [5, backbone.largest_activation(h, w)];
+    assert!(Tensor::full(&device, largest, 1.0).is_err());
 }

@@ -10,10 +10,11 @@ const LAYERS: [&str; 15] = [
     "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 14] = [
+const HELPERS: [&str; 15] = [
     "shaders/prelude.wgsl",
     "shaders/roof.wgsl",
     "src/cpu/mod.rs",
+    "src/cpu/isa.rs",
     "src/cpu/simd.rs",
     "src/cpu/matmul.rs",
     "src/cpu/roof.rs",

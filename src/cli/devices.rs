@@ -4,6 +4,7 @@ use super::args::{DeviceChoice, Devices};
 use super::device::select;
 use super::print;
 use crate::Result;
+use crate::cpu::isa::Isa;
 use crate::gpu::{self, AdapterReport};
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -36,7 +37,7 @@ pub fn run(args: &Devices) -> Result<u8> {
     let report = Report {
         cpu: Cpu {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
-            simd: simd(),
+            simd: Isa::get().name(),
         },
         chosen: chosen(&adapters)?,
         adapters,
@@ -69,33 +70,6 @@ fn chosen(adapters: &[AdapterReport]) -> Result<Chosen> {
             },
         },
     })
-}
-
-/// The vectors that [`crate::cpu::vectorised`] picks.
-fn simd() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("fma")
-        {
-            return "AVX-512";
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "AVX2";
-        }
-        "SSE2"
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        "NEON"
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        "none"
-    }
 }
 
 fn text(report: &Report) -> String {

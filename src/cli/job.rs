@@ -2,7 +2,7 @@
 
 use crate::data::{Cache, Dataset, DepthMap, Mask, Sample, categories};
 use crate::detector::config::Modality;
-use crate::detector::{Detector, Extractor, Features, Scored};
+use crate::detector::{Detector, Extractor, Features, Part, Scored, read_ahead};
 use crate::evaluate::overlay::resize_map;
 use crate::evaluate::{Metrics, PixelScores, auroc, best_f1};
 use crate::{Error, Result};
@@ -86,14 +86,18 @@ pub fn features(
         return Ok(Vec::new());
     }
     let bar = bar(what, samples.len());
-    let one = |sample: &Sample| {
-        let features = extractor.features(sample.rgb.as_deref(), sample.depth.as_deref(), cache);
+    let mut all = Vec::with_capacity(samples.len());
+    read_ahead(samples, read(extractor, cache), |_, part| {
+        all.push(extractor.features(part, cache)?);
         bar.inc(1);
-        features
-    };
-    let all = samples.iter().map(one).collect();
+        Ok(())
+    })?;
     bar.finish();
-    all
+    Ok(all)
+}
+
+fn read(extractor: &Extractor, cache: Option<&Cache>) -> impl Fn(&Sample) -> Result<Part> {
+    move |sample| extractor.read(sample.rgb.as_deref(), sample.depth.as_deref(), cache)
 }
 
 /// The model of a category: `<model>/<category>/model.safetensors`, `<model>/model.safetensors`, or
@@ -158,12 +162,9 @@ pub fn evaluate(
     let mut pixels = PixelScores::new();
     let mut scored = Vec::new();
     let mut has_masks = true;
-    for sample in &dataset.test {
-        let features =
-            detector
-                .extractor
-                .features(sample.rgb.as_deref(), sample.depth.as_deref(), cache)?;
-        let result = detector.score(&features);
+    let extractor = &detector.extractor;
+    read_ahead(&dataset.test, read(extractor, cache), |sample, part| {
+        let result = detector.score(&extractor.features(part, cache)?);
         let result = result.map_err(|e| Error::failed(format!("{}: {e}", sample.name)))?;
         let (height, width) = size_of(sample)?;
         let result = result.of_picture(detector.config.input.resize, (height, width));
@@ -186,7 +187,8 @@ pub fn evaluate(
         }
         scored.push(result);
         bar.inc(1);
-    }
+        Ok(())
+    })?;
     bar.finish();
     let scores: Vec<f32> = scored.iter().map(|s| s.score).collect();
     let labels: Vec<bool> = dataset.test.iter().map(Sample::is_defect).collect();

@@ -17,6 +17,7 @@ mod profile;
 mod selftest;
 mod train;
 
+use crate::cpu::isa::Isa;
 use crate::detector::Detector;
 use crate::nn::weights::Weights;
 use crate::{Error, Result};
@@ -37,6 +38,7 @@ use tracing_subscriber::{EnvFilter, Layer};
 /// Those of the command; [`Error::exit_code`] says with what status to end.
 pub fn run() -> Result<u8> {
     let command = Cli::parse().command;
+    Isa::check()?;
     if !matches!(command, Command::Profile(_)) {
         log_to_stderr(); // the profiler subscribes itself beside the logger
     }

@@ -3,7 +3,7 @@
 use super::args::Predict;
 use super::{device, job, output, pictures};
 use crate::data::list_images;
-use crate::detector::Detector;
+use crate::detector::{Detector, read_ahead};
 use crate::evaluate::overlay::{write_map, write_png};
 use crate::tensor::Device;
 use crate::{Error, Result};
@@ -73,10 +73,18 @@ pub fn run_on(
     }
     let parts = if modality.has_rgb() { &rgb } else { &depth };
     let mut taken = HashSet::new();
-    for (i, path) in parts.iter().enumerate() {
+    let inputs = |i: usize| {
         let rgb = modality.has_rgb().then(|| rgb[i].as_path());
-        let depth = modality.has_depth().then(|| depth[i].as_path());
-        let features = detector.extractor.features(rgb, depth, None)?;
+        (rgb, modality.has_depth().then(|| depth[i].as_path()))
+    };
+    let numbers: Vec<usize> = (0..parts.len()).collect();
+    let read = |&i: &usize| {
+        let (rgb, depth) = inputs(i);
+        detector.extractor.read(rgb, depth, None)
+    };
+    read_ahead(&numbers, read, |&i, part| {
+        let (path, (rgb, depth)) = (&parts[i], inputs(i));
+        let features = detector.extractor.features(part, None)?;
         let mut result = detector
             .score(&features)
             .map_err(|e| Error::file(path, e))?;
@@ -113,7 +121,7 @@ pub fn run_on(
             };
             let line =
                 serde_json::to_string(&line).map_err(|e| Error::failed(format!("JSON: {e}")))?;
-            tell(&line)?;
+            tell(&line)
         } else {
             let verdict = match defective {
                 Some(true) => "DEFECT",
@@ -124,10 +132,9 @@ pub fn run_on(
                 "{verdict:<12} {:>12.5}  {}",
                 result.score,
                 path.display()
-            ))?;
+            ))
         }
-    }
-    Ok(())
+    })
 }
 
 /// The file's name without extension, numbered where another folder had one of that name.

@@ -1,6 +1,8 @@
 //! Vectors of f32, one type per instruction set, for the kernels that must not be left to the
 //! compiler's vectoriser: [`run`] picks the widest set of this machine.
 
+use super::isa::Isa;
+
 /// Work written once for all widths. Mark `run` and everything hot that it calls
 /// `#[inline(always)]`.
 pub trait Kernel {
@@ -55,20 +57,11 @@ pub trait Lanes: Copy {
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("fma")
-        {
-            // SAFETY: the features were just detected.
-            return unsafe { x86::avx512(kernel) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just detected.
-            return unsafe { x86::avx2(kernel) };
-        }
+    // SAFETY: this machine has the instructions.
+    match Isa::get() {
+        Isa::Avx512 => return unsafe { x86::avx512(kernel) },
+        Isa::Avx2 => return unsafe { x86::avx2(kernel) },
+        Isa::Baseline => (),
     }
     kernel.run::<Four>()
 }

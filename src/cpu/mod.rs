@@ -12,6 +12,7 @@ pub mod coupling;
 pub mod depthwise;
 pub mod distance;
 pub mod excite;
+pub mod isa;
 mod lanes;
 pub mod likelihood;
 mod matmul;

@@ -1,5 +1,6 @@
 //! What the machine can do at best: see `shaders/roof.wgsl`.
 
+use super::isa::Isa;
 use super::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
@@ -46,7 +47,7 @@ pub fn flops(params: &Params) -> u64 {
 
 fn fused_multiply_add() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("fma");
+    return Isa::get() >= Isa::Avx2;
     #[cfg(not(target_arch = "x86_64"))]
     return cfg!(target_arch = "aarch64");
 }

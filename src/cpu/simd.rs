@@ -1,25 +1,18 @@
 //! Wide vectors without building for one machine: a closure is compiled once per instruction set
 //! and the best one is picked at run time.
 
+use super::isa::Isa;
+
 /// Runs `f` compiled for the widest vectors of this machine. Mark the closure and everything hot
 /// that it calls `#[inline(always)]`: only what is inlined here is vectorised.
 #[inline]
 pub fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("fma")
-        {
-            // SAFETY: the features were just detected.
-            return unsafe { avx512(f) };
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            // SAFETY: the features were just detected.
-            return unsafe { avx2(f) };
-        }
+    // SAFETY: this machine has the instructions.
+    match Isa::get() {
+        Isa::Avx512 => return unsafe { avx512(f) },
+        Isa::Avx2 => return unsafe { avx2(f) },
+        Isa::Baseline => (),
     }
     f()
 }

@@ -2,7 +2,8 @@
 
 use super::config::{self, Config, Tap};
 use crate::data::{
-    Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Rgb, preprocess, resize::Resize,
+    Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Key, Rgb, preprocess,
+    resize::Resize,
 };
 use crate::kernel::step;
 use crate::models::efficientnet::{Backbone, EfficientNet, Padding};
@@ -24,6 +25,19 @@ const CALIBRATION_PICTURES: usize = 8;
 pub struct Features {
     pub map: Vec<f32>,
     pub mask: Vec<f32>,
+}
+
+/// One part, read but not yet seen by the network.
+pub struct Part {
+    picture: Option<Picture>,
+    depth: Option<Depth>,
+}
+
+enum Picture {
+    /// Features out of the cache.
+    Known(Vec<f32>),
+    /// A normalised picture `[side,side,3]`, and where its features go in the cache.
+    New(Vec<f32>, Option<Key>),
 }
 
 /// The frozen front of a detector.
@@ -84,7 +98,12 @@ impl Extractor {
                 )?);
             }
             None => {
-                let mut net = extractor.unweighted()?;
+                let mut net = EfficientNet::seeded(
+                    device,
+                    extractor.backbone()?,
+                    padding(config.backbone.padding),
+                    config.train.seed,
+                )?;
                 let step = pictures.len().div_ceil(CALIBRATION_PICTURES).max(1);
                 let chosen = pictures.iter().step_by(step);
                 let mut batch = Vec::new();
@@ -104,7 +123,7 @@ impl Extractor {
         Ok(extractor)
     }
 
-    fn backbone(&self) -> Result<Backbone> {
+    pub(super) fn backbone(&self) -> Result<Backbone> {
         let tap = match self.config.backbone.tap {
             Tap::Auto => None,
             Tap::Block(block) => Some(block),
@@ -118,17 +137,6 @@ impl Extractor {
             return Err(Error::usage(message));
         }
         Ok(backbone)
-    }
-
-    /// The network with seeded weights, to be calibrated or overwritten.
-    pub(super) fn unweighted(&self) -> Result<EfficientNet> {
-        let padding = padding(self.config.backbone.padding);
-        EfficientNet::seeded(
-            &self.device,
-            self.backbone()?,
-            padding,
-            self.config.train.seed,
-        )
     }
 
     /// Is the backbone random, for want of weights?
@@ -198,19 +206,16 @@ impl Extractor {
         }
     }
 
-    /// The features of one part. RGB features are looked up in, and added to, `cache`; a cache that
-    /// cannot be written costs time, not the run.
+    /// Reads one part: what is looked up in `cache`, or decoded and resized.
     ///
     /// # Errors
     /// A file that is missing or cannot be used.
-    pub fn features(
+    pub fn read(
         &self,
         rgb: Option<&Path>,
         depth: Option<&Path>,
         cache: Option<&Cache>,
-    ) -> Result<Features> {
-        let _step = step("features");
-        let side = self.side();
+    ) -> Result<Part> {
         let needs = |what: &str| {
             let part = rgb.or(depth).unwrap_or(Path::new("a part"));
             let message = format!("the model needs {what} of every part, and this one has none");
@@ -218,17 +223,66 @@ impl Extractor {
         };
         let picture = match &self.net {
             Some(net) => {
-                Some(self.rgb_features(net, rgb.ok_or_else(|| needs("a picture"))?, cache)?)
+                let path = rgb.ok_or_else(|| needs("a picture"))?;
+                Some(self.read_picture(net, path, cache)?)
             }
             None => None,
         };
-        if !self.config.input.modality.has_depth() {
+        let depth = match self.config.input.modality.has_depth() {
+            true => Some(self.depth(depth.ok_or_else(|| needs("a depth map"))?)?),
+            false => None,
+        };
+        Ok(Part { picture, depth })
+    }
+
+    fn read_picture(
+        &self,
+        net: &EfficientNet,
+        path: &Path,
+        cache: Option<&Cache>,
+    ) -> Result<Picture> {
+        // A seeded backbone is another one for every set of pictures.
+        let Some(cache) = cache.filter(|_| !self.is_seeded()) else {
+            return Ok(Picture::New(self.picture(path)?, None));
+        };
+        let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        let how = format!(
+            "{FEATURES} {} tap {} {:?} {} {:?}",
+            net.backbone().name,
+            net.backbone().blocks.len() - 1,
+            net.padding(),
+            self.config.input.image_size,
+            self.config.input.resize
+        );
+        let key = cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]);
+        Ok(match cache.get(&key, &self.picture_shape(net)) {
+            Some(features) => Picture::Known(features),
+            None => Picture::New(self.picture(path)?, Some(key)),
+        })
+    }
+
+    fn picture_shape(&self, net: &EfficientNet) -> [usize; 3] {
+        [self.side(), self.side(), net.backbone().channels()]
+    }
+
+    /// The features of a part. Those of a picture that was not in `cache` are added to it; a cache
+    /// that cannot be written costs time, not the run.
+    ///
+    /// # Errors
+    /// As the operators.
+    pub fn features(&self, part: Part, cache: Option<&Cache>) -> Result<Features> {
+        let _step = step("features");
+        let side = self.side();
+        let picture = match (&self.net, part.picture) {
+            (Some(net), Some(picture)) => Some(self.rgb_features(net, picture, cache)?),
+            _ => None,
+        };
+        let Some(depth) = part.depth else {
             return Ok(Features {
                 map: picture.unwrap_or_default(),
                 mask: vec![1.0; side * side],
             });
-        }
-        let depth = self.depth(depth.ok_or_else(|| needs("a depth map"))?)?;
+        };
         let size = self.config.depth.size;
         let d = self.config.depth.unshuffle;
         let tape = Tape::inference();
@@ -259,37 +313,18 @@ impl Extractor {
     fn rgb_features(
         &self,
         net: &EfficientNet,
-        path: &Path,
+        picture: Picture,
         cache: Option<&Cache>,
     ) -> Result<Vec<f32>> {
-        let size = self.config.input.image_size;
-        let shape = [self.side(), self.side(), net.backbone().channels()];
-        let key = match cache {
-            Some(cache) => {
-                let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
-                let how = format!(
-                    "{FEATURES} {} tap {} {:?} {size} {:?}",
-                    net.backbone().name,
-                    net.backbone().blocks.len() - 1,
-                    net.padding(),
-                    self.config.input.resize
-                );
-                Some((
-                    cache,
-                    cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]),
-                ))
-            }
-            // A seeded backbone is another one for every set of pictures.
-            None => None,
+        let (pixels, key) = match picture {
+            Picture::Known(features) => return Ok(features),
+            Picture::New(pixels, key) => (pixels, key),
         };
-        let key = key.filter(|_| !self.is_seeded());
-        if let Some(found) = key.as_ref().and_then(|(cache, key)| cache.get(key, &shape)) {
-            return Ok(found);
-        }
-        let x = Tensor::new(&self.device, [1, size, size, 3], self.picture(path)?)?;
+        let size = self.config.input.image_size;
+        let x = Tensor::new(&self.device, [1, size, size, 3], pixels)?;
         let features = net.forward(&x)?.to_vec()?;
-        if let Some((cache, key)) = key
-            && let Err(error) = cache.put(&key, &shape, &features)
+        if let (Some(cache), Some(key)) = (cache, key)
+            && let Err(error) = cache.put(&key, &self.picture_shape(net), &features)
         {
             tracing::warn!("features are not cached: {error}");
         }

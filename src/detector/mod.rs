@@ -1,5 +1,6 @@
 //! The detector: features, teacher, student, score, threshold; trained, saved, loaded.
 
+mod ahead;
 pub mod config;
 mod features;
 mod memory;
@@ -8,7 +9,8 @@ mod score;
 mod standard;
 mod train;
 
-pub use features::{Extractor, Features};
+pub use ahead::read_ahead;
+pub use features::{Extractor, Features, Part};
 pub use model::{Detector, StudentNet};
 pub use score::Scored;
 pub use standard::Standard;

@@ -2,22 +2,22 @@
 //! threshold; the configuration, the program's version and the backbone's origin in its metadata.
 
 use super::config::{Config, StudentKind};
-use super::train::{new_student, new_teacher};
 use super::{Extractor, Features, Standard};
 use crate::evaluate::Rule;
 use crate::kernel::step;
-use crate::models::efficientnet::Padding;
-use crate::models::real_nvp::RealNvp;
-use crate::models::student::{FoldedStudent, Student};
+use crate::models::efficientnet::{EfficientNet, Padding};
+use crate::models::real_nvp::{RealNvp, RealNvpConfig};
+use crate::models::student::{FoldedStudent, StudentConfig};
 use crate::nn::layers::Parameters;
-use crate::nn::weights::{Weights, write_safetensors};
+use crate::nn::tensor_file::TensorFile;
+use crate::nn::weights::write_safetensors;
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
 /// Counts up when older programs could not read the file any more.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// One map pixel in a thousand of a good part may glow.
 const MAP_QUANTILE: f64 = 0.999;
@@ -25,35 +25,56 @@ const MAP_QUANTILE: f64 = 0.999;
 const MEAN: &str = "features.mean";
 const SCALE: &str = "features.scale";
 
-/// The student: the paper's CNN, or a flow like the teacher (Table 5).
+/// The student for scoring: the paper's CNN, its batch norms folded, or a flow like the teacher
+/// (Table 5).
 #[allow(clippy::large_enum_variant)]
 pub enum StudentNet {
-    Cnn(Student),
+    Cnn(FoldedStudent),
     Flow(RealNvp),
 }
 
 impl StudentNet {
-    /// What is trained.
-    pub fn parameters(&mut self) -> Parameters<'_> {
+    /// To be overwritten.
+    fn zeros(config: &Config, device: &Device, channels: usize) -> Result<Self> {
+        Ok(match config.student.kind {
+            StudentKind::Cnn => {
+                let sizes = student_sizes(config, channels);
+                Self::Cnn(FoldedStudent::zeros(device, &sizes)?)
+            }
+            StudentKind::Flow => {
+                let sizes = flow_sizes(config, channels, config.student_kernels());
+                Self::Flow(RealNvp::zeros(device, sizes)?)
+            }
+        })
+    }
+
+    fn parameters(&mut self) -> Parameters<'_> {
         match self {
             Self::Cnn(student) => student.parameters(),
             Self::Flow(flow) => flow.parameters(),
         }
     }
+}
 
-    /// The network for scoring; a flow scores as it is.
-    pub(super) fn fold(&self) -> Result<Option<FoldedStudent>> {
-        match self {
-            Self::Cnn(student) => student.fold().map(Some),
-            Self::Flow(_) => Ok(None),
-        }
+/// The sizes of a flow that a configuration asks for.
+pub(super) fn flow_sizes(config: &Config, channels: usize, kernels: Vec<usize>) -> RealNvpConfig {
+    RealNvpConfig {
+        channels,
+        condition: config.positional.channels,
+        hidden: config.teacher.hidden,
+        kernels,
+        alpha: config.teacher.clamp as f32,
     }
+}
 
-    fn buffers(&mut self) -> Parameters<'_> {
-        match self {
-            Self::Cnn(student) => student.buffers(),
-            Self::Flow(_) => Parameters::new(),
-        }
+/// The sizes of the convolutional student that a configuration asks for.
+pub(super) fn student_sizes(config: &Config, channels: usize) -> StudentConfig {
+    StudentConfig {
+        channels,
+        condition: config.positional.channels,
+        width: config.student.width,
+        blocks: config.student.blocks,
+        slope: config.student.slope as f32,
     }
 }
 
@@ -66,8 +87,6 @@ pub struct Detector {
     pub(super) standard: Option<Standard>,
     pub(super) teacher: RealNvp,
     pub(super) student: StudentNet,
-    /// The student with its batch norms folded, for scoring; `None` for a flow.
-    pub(super) folded: Option<FoldedStudent>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
     /// Where a heat map begins to glow: one map pixel in a thousand of good parts is above. `None`
@@ -89,10 +108,6 @@ impl Detector {
             .try_for_each(|(name, t)| visit(format!("teacher.{name}"), t))?;
         self.student
             .parameters()
-            .into_iter()
-            .try_for_each(|(name, t)| visit(format!("student.{name}"), t))?;
-        self.student
-            .buffers()
             .into_iter()
             .try_for_each(|(name, t)| visit(format!("student.{name}"), t))
     }
@@ -136,12 +151,13 @@ impl Detector {
     /// [`Error::File`] when it is no model, cut short, damaged, or from a newer version.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let _step = step("load model");
-        let mut weights = Weights::read(path).map_err(|error| match error {
+        let mut file = TensorFile::open(path).map_err(|error| match error {
             Error::File { message, .. } => {
                 Error::file(path, format!("no model to load: {message}"))
             }
             other => other,
         })?;
+        let metadata = file.metadata();
         let entry = |key: &str| {
             let missing = || {
                 Error::file(
@@ -151,7 +167,7 @@ impl Detector {
                     ),
                 )
             };
-            weights.metadata.get(key).ok_or_else(missing)
+            metadata.get(key).ok_or_else(missing)
         };
         let format: u32 = entry("format")?.parse().unwrap_or(u32::MAX);
         if format > FORMAT {
@@ -187,23 +203,14 @@ impl Detector {
             let known = [Padding::Same, Padding::Symmetric, Padding::Same456];
             let padding = known.into_iter().find(|p| format!("{p:?}") == *padding);
             let padding = padding.ok_or_else(|| Error::file(path, "its padding is unknown"))?;
-            extractor.net = Some(extractor.unweighted()?.with_padding(padding));
+            let net = EfficientNet::zeros(device, extractor.backbone()?, padding)?;
+            extractor.net = Some(net);
         }
         let channels = extractor.channels();
-        let values = |name: &str| {
-            let array = weights.tensors.get(name).filter(|a| a.shape == [channels]);
-            let damaged = || {
-                let message = format!(
-                    "tensor `{name}` [{channels}] is missing or of another shape: the model is damaged"
-                );
-                Error::file(path, message)
-            };
-            array.map(|a| a.data.clone()).ok_or_else(damaged)
-        };
         let standard = match config.input.standardise {
             true => Some(Standard {
-                mean: values(MEAN)?,
-                scale: values(SCALE)?,
+                mean: file.read(MEAN, &[channels])?,
+                scale: file.read(SCALE, &[channels])?,
             }),
             false => None,
         };
@@ -212,7 +219,7 @@ impl Detector {
                 let message = format!("the model is damaged: its {key} is {text:?}, no number");
                 Error::file(path, message)
             };
-            let text = weights.metadata.get(key);
+            let text = metadata.get(key);
             let parse = |text: &String| {
                 let value = text.parse().ok().filter(|v: &f32| v.is_finite());
                 value.ok_or_else(|| damaged(text))
@@ -221,19 +228,11 @@ impl Detector {
         };
         let (threshold, map_threshold) = (number("threshold")?, number("map_threshold")?);
         let mut detector = Self {
-            teacher: new_teacher(
-                &config,
+            teacher: RealNvp::zeros(
                 device,
-                channels,
-                config.teacher.kernels.clone(),
-                "teacher.",
+                flow_sizes(&config, channels, config.teacher.kernels.clone()),
             )?,
-            // Folded on the CPU in f32, whatever the device's precision; a flow runs as it is.
-            student: match config.student.kind {
-                StudentKind::Cnn => new_student(&config, &Device::Cpu, channels)?,
-                StudentKind::Flow => new_student(&config, device, channels)?,
-            },
-            folded: None,
+            student: StudentNet::zeros(&config, device, channels)?,
             config,
             device: device.clone(),
             extractor,
@@ -242,23 +241,10 @@ impl Detector {
             map_threshold,
         };
         detector.tensors(|name, tensor| {
-            // Taken, not copied: a model may be a good part of a small machine's memory.
-            let array = weights.tensors.remove(&name);
-            let array = array.filter(|a| a.shape == tensor.shape().dims());
-            let array = array.ok_or_else(|| {
-                let message = format!(
-                    "tensor `{name}` {} is missing or of another shape: the model is damaged",
-                    tensor.shape()
-                );
-                Error::file(path, message)
-            })?;
-            *tensor = Tensor::new(tensor.device(), tensor.shape(), array.data)?;
+            let values = file.read(&name, tensor.shape().dims())?;
+            *tensor = Tensor::new(tensor.device(), tensor.shape(), values)?;
             Ok(())
         })?;
-        detector.folded = match detector.student.fold()? {
-            Some(folded) => Some(folded.to(device)?),
-            None => None,
-        };
         Ok(detector)
     }
 

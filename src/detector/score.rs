@@ -71,12 +71,9 @@ impl Detector {
         let low = match self.config.score.source {
             ScoreSource::Likelihood => likelihood(&tape, &z, &log_det, &mask)?,
             ScoreSource::Distance => {
-                let y = match (&self.folded, &self.student) {
-                    (Some(folded), _) => folded.forward(&tape, &x, place.as_ref())?,
-                    (None, StudentNet::Flow(flow)) => flow.forward(&tape, &x, place.as_ref())?.0,
-                    (None, StudentNet::Cnn(student)) => {
-                        student.fold()?.forward(&tape, &x, place.as_ref())?
-                    }
+                let y = match &self.student {
+                    StudentNet::Cnn(student) => student.forward(&tape, &x, place.as_ref())?,
+                    StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
                 };
                 distance(&tape, &y, z.tensor(), &mask)?
             }

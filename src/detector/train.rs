@@ -1,11 +1,13 @@
 //! Training: the teacher by likelihood, then the student against the frozen teacher (spec section 7).
 
 use super::config::{Config, LossMean, StudentKind};
-use super::{Detector, Extractor, Features, Standard, StudentNet};
+use super::model::{StudentNet, flow_sizes, student_sizes};
+use super::{Detector, Extractor, Features, Standard};
 use crate::kernel::step;
 use crate::models::positional::positional_encoding;
-use crate::models::real_nvp::{RealNvp, RealNvpConfig};
-use crate::models::student::{Student, StudentConfig};
+use crate::models::real_nvp::RealNvp;
+use crate::models::student::Student;
+use crate::nn::layers::Parameters;
 use crate::nn::optimiser::Optimiser;
 use crate::nn::random::Random;
 use crate::ops::{adam::Adam, distance::distance, likelihood::likelihood, sum::sum};
@@ -136,45 +138,49 @@ impl Batches<'_> {
     }
 }
 
-/// The teacher that a configuration asks for, untrained.
-pub(super) fn new_teacher(
-    config: &Config,
-    device: &Device,
-    channels: usize,
-    kernels: Vec<usize>,
-    name: &str,
-) -> Result<RealNvp> {
-    let flow = RealNvpConfig {
-        channels,
-        condition: config.positional.channels,
-        hidden: config.teacher.hidden,
-        kernels,
-        alpha: config.teacher.clamp as f32,
-    };
-    RealNvp::init(device, flow, name, config.train.seed)
+/// The student while it learns.
+#[allow(clippy::large_enum_variant)]
+enum Learner {
+    Cnn(Student),
+    Flow(RealNvp),
 }
 
-/// The student that a configuration asks for, untrained.
-pub(super) fn new_student(config: &Config, device: &Device, channels: usize) -> Result<StudentNet> {
-    Ok(match config.student.kind {
-        StudentKind::Flow => StudentNet::Flow(new_teacher(
-            config,
-            device,
-            channels,
-            config.student_kernels(),
-            "student.",
-        )?),
-        StudentKind::Cnn => {
-            let sizes = StudentConfig {
-                channels,
-                condition: config.positional.channels,
-                width: config.student.width,
-                blocks: config.student.blocks,
-                slope: config.student.slope as f32,
-            };
-            StudentNet::Cnn(Student::init(device, sizes, "student.", config.train.seed)?)
+impl Learner {
+    fn new(config: &Config, device: &Device, channels: usize) -> Result<Self> {
+        let (name, seed) = ("student.", config.train.seed);
+        Ok(match config.student.kind {
+            StudentKind::Cnn => {
+                let sizes = student_sizes(config, channels);
+                Self::Cnn(Student::init(device, sizes, name, seed)?)
+            }
+            StudentKind::Flow => {
+                let sizes = flow_sizes(config, channels, config.student_kernels());
+                Self::Flow(RealNvp::init(device, sizes, name, seed)?)
+            }
+        })
+    }
+
+    fn forward(&mut self, tape: &Tape, x: &Var, place: Option<&Var>) -> Result<Var> {
+        match self {
+            Self::Cnn(student) => student.train(tape, x, place),
+            Self::Flow(flow) => Ok(flow.forward(tape, x, place)?.0),
         }
-    })
+    }
+
+    fn parameters(&mut self) -> Parameters<'_> {
+        match self {
+            Self::Cnn(student) => student.parameters(),
+            Self::Flow(flow) => flow.parameters(),
+        }
+    }
+
+    /// The network for scoring.
+    fn finish(self) -> Result<StudentNet> {
+        Ok(match self {
+            Self::Cnn(student) => StudentNet::Cnn(student.fold()?),
+            Self::Flow(flow) => StudentNet::Flow(flow),
+        })
+    }
 }
 
 /// Trains a detector on the features of good parts.
@@ -210,13 +216,8 @@ pub fn train(
         })
     };
 
-    let mut teacher = new_teacher(
-        &config,
-        &device,
-        channels,
-        config.teacher.kernels.clone(),
-        "teacher.",
-    )?;
+    let sizes = flow_sizes(&config, channels, config.teacher.kernels.clone());
+    let mut teacher = RealNvp::init(&device, sizes, "teacher.", config.train.seed)?;
     let mut adam = optimiser();
     let teacher_losses = batches.run(
         "teacher",
@@ -253,7 +254,7 @@ pub fn train(
             );
         }
     }
-    let mut student = new_student(&config, &device, channels)?;
+    let mut student = Learner::new(&config, &device, channels)?;
     let mut adam = optimiser();
     let student_losses = batches.run(
         "student",
@@ -270,11 +271,7 @@ pub fn train(
             let answer = Tensor::new(&device, batch.x.shape(), answer)?;
             let tape = Tape::training();
             let place = batch.place.as_ref().map(|place| tape.constant(place));
-            let x = tape.constant(&batch.x);
-            let y: Var = match &mut student {
-                StudentNet::Cnn(student) => student.train(&tape, &x, place.as_ref())?,
-                StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
-            };
+            let y = student.forward(&tape, &tape.constant(&batch.x), place.as_ref())?;
             let loss = sum(
                 &tape,
                 &distance(&tape, &y, &answer, &batch.mask)?,
@@ -290,8 +287,7 @@ pub fn train(
         extractor,
         standard,
         teacher,
-        folded: student.fold()?,
-        student,
+        student: student.finish()?,
         threshold: None,
         map_threshold: None,
     };

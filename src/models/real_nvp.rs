@@ -83,6 +83,24 @@ impl RealNvp {
     /// # Errors
     /// [`Error::Shape`] for an even kernel or fewer than two channels, [`Error::OutOfMemory`].
     pub fn init(device: &Device, config: RealNvpConfig, name: &str, seed: u64) -> Result<Self> {
+        Self::build(device, config, |part, shape| {
+            Conv::init(device, &format!("{name}{part}"), shape, seed)
+        })
+    }
+
+    /// To be overwritten.
+    ///
+    /// # Errors
+    /// As [`RealNvp::init`].
+    pub fn zeros(device: &Device, config: RealNvpConfig) -> Result<Self> {
+        Self::build(device, config, |_, shape| Conv::zeros(device, shape))
+    }
+
+    fn build(
+        device: &Device,
+        config: RealNvpConfig,
+        conv: impl Fn(&str, [usize; 4]) -> Result<Conv>,
+    ) -> Result<Self> {
         if config.channels < 2 || config.kernels.iter().any(|k| k % 2 == 0) {
             return Err(Error::shape(
                 "real_nvp",
@@ -93,14 +111,8 @@ impl RealNvp {
         let first = config.channels / 2;
         let second = config.channels - first;
         let subnet = |part: String, k: usize, c_in: usize, c_out: usize| {
-            let conv = |layer: &str, c_in, c_out| {
-                Conv::init(
-                    device,
-                    &format!("{name}{part}.{layer}"),
-                    [k, k, c_in, c_out],
-                    seed,
-                )
-            };
+            let conv =
+                |layer: &str, c_in, c_out| conv(&format!("{part}.{layer}"), [k, k, c_in, c_out]);
             Ok(Subnet {
                 gamma: Tensor::full(device, [1], 0.0)?,
                 conv1: conv("conv1", c_in + config.condition, config.hidden)?,

@@ -138,7 +138,7 @@ impl Student {
         list
     }
 
-    /// The running statistics, saved beside [`Student::parameters`].
+    /// The running statistics.
     pub fn buffers(&mut self) -> Parameters<'_> {
         let mut list = Parameters::new();
         for (i, block) in self.res.iter_mut().enumerate() {
@@ -159,18 +159,32 @@ pub struct FoldedStudent {
 }
 
 impl FoldedStudent {
-    /// The same on another device.
+    /// To be overwritten.
     ///
     /// # Errors
-    /// As [`crate::tensor::Tensor::to`].
-    pub fn to(&self, device: &Device) -> Result<Self> {
-        let pair = |[l1, l2]: &[Conv; 2]| Ok([l1.to(device)?, l2.to(device)?]);
+    /// [`crate::Error::OutOfMemory`].
+    pub fn zeros(device: &Device, config: &StudentConfig) -> Result<Self> {
+        let conv = |c_in, c_out| Conv::zeros(device, [3, 3, c_in, c_out]);
+        let width = config.width;
+        let pair = |_| Ok([conv(width, width)?, conv(width, width)?]);
         Ok(Self {
-            slope: self.slope,
-            conv1: self.conv1.to(device)?,
-            res: self.res.iter().map(pair).collect::<Result<_>>()?,
-            conv2: self.conv2.to(device)?,
+            slope: config.slope,
+            conv1: conv(config.channels + config.condition, width)?,
+            res: (0..config.blocks).map(pair).collect::<Result<_>>()?,
+            conv2: conv(width, config.channels)?,
         })
+    }
+
+    /// Its convolutions by name.
+    pub fn parameters(&mut self) -> Parameters<'_> {
+        let mut list = Parameters::new();
+        self.conv1.parameters("conv1", &mut list);
+        for (i, [l1, l2]) in self.res.iter_mut().enumerate() {
+            l1.parameters(&format!("res.{i}.l1"), &mut list);
+            l2.parameters(&format!("res.{i}.l2"), &mut list);
+        }
+        self.conv2.parameters("conv2", &mut list);
+        list
     }
 
     /// The forward pass with the running statistics.

@@ -32,14 +32,15 @@ impl Conv {
         })
     }
 
-    /// The same on another device.
+    /// To be overwritten.
     ///
     /// # Errors
-    /// As [`Tensor::to`].
-    pub fn to(&self, device: &Device) -> Result<Self> {
+    /// [`crate::Error::OutOfMemory`].
+    pub fn zeros(device: &Device, shape: impl Into<Shape>) -> Result<Self> {
+        let shape = shape.into();
         Ok(Self {
-            weight: self.weight.to(device)?,
-            bias: self.bias.to(device)?,
+            weight: Tensor::full(device, shape, 0.0)?,
+            bias: Tensor::full(device, [shape.channels()], 0.0)?,
         })
     }
 

@@ -5,4 +5,5 @@ pub mod optimiser;
 mod pickle;
 mod pth;
 pub mod random;
+pub mod tensor_file;
 pub mod weights;

@@ -78,6 +78,8 @@ impl Weights {
 /// A safetensors file starts with the length of its header, a u64, and the header's brace.
 const BRACE: usize = 8;
 
+pub(super) const DAMAGED: &str = "the safetensors file is cut short or damaged";
+
 /// The file, once its first bytes show that it may hold weights: a large file of another kind is
 /// not read to memory.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
@@ -97,7 +99,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Why a file that starts with `head` (up to 16 bytes) is no weight file, if it is none.
-fn unknown_format(head: &[u8]) -> Option<String> {
+pub(super) fn unknown_format(head: &[u8]) -> Option<String> {
     const EXPECTED: &str = "expected a safetensors file or a PyTorch checkpoint (.pth)";
     if head.is_empty() {
         Some(format!("the file is empty; {EXPECTED}"))
@@ -117,12 +119,7 @@ type Contents = (BTreeMap<String, Array>, HashMap<String, String>);
 
 fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
     let damaged = |e: safetensors::SafeTensorError| {
-        Error::file(
-            path,
-            format!(
-                "the safetensors file is cut short or damaged ({e}); copy or download it again"
-            ),
-        )
+        Error::file(path, format!("{DAMAGED} ({e}); copy or download it again"))
     };
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(damaged)?;
     let mut tensors = BTreeMap::new();

@@ -6,6 +6,7 @@ mod bad_usage;
 mod cache;
 mod demo;
 mod good;
+mod isa;
 mod kernels;
 mod memory;
 mod precision;

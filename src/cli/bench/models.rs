@@ -207,7 +207,8 @@ fn predict(preset: &str, device: &Device) -> Result<Made> {
         work: Box::new(move || {
             let _kept = &folder;
             let xyz = depth.then_some(xyz.as_path());
-            let features = detector.extractor.features(Some(&rgb), xyz, None)?;
+            let part = detector.extractor.read(Some(&rgb), xyz, None)?;
+            let features = detector.extractor.features(part, None)?;
             detector.score(&features).map(drop)
         }),
     })

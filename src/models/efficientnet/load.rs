@@ -96,6 +96,20 @@ impl EfficientNet {
             backbone,
         })
     }
+
+    /// To be overwritten.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn zeros(device: &Device, backbone: Backbone, padding: Padding) -> Result<Self> {
+        let (stem, blocks) = build(&backbone, Scheme::Timm, &mut Zeros { device })?;
+        Ok(Self {
+            padding,
+            stem,
+            blocks,
+            backbone,
+        })
+    }
 }
 
 fn build(
@@ -286,6 +300,30 @@ fn conv_on(
         weight,
         bias: Tensor::new(device, [c_out], bias)?,
     })
+}
+
+struct Zeros<'a> {
+    device: &'a Device,
+}
+
+impl Source for Zeros<'_> {
+    fn conv(
+        &mut self,
+        _: &ConvNames,
+        k: usize,
+        c_in: usize,
+        c_out: usize,
+        depthwise: bool,
+    ) -> Result<Conv> {
+        match depthwise {
+            true => Conv::zeros(self.device, [k, k, c_out]),
+            false => Conv::zeros(self.device, [k, k, c_in, c_out]),
+        }
+    }
+
+    fn linear(&mut self, _: &str, c_in: usize, c_out: usize) -> Result<Conv> {
+        Conv::zeros(self.device, [1, 1, c_in, c_out])
+    }
 }
 
 struct Seeded<'a> {

@@ -90,11 +90,6 @@ impl EfficientNet {
         self.padding
     }
 
-    /// The same network padding otherwise.
-    pub fn with_padding(self, padding: Padding) -> Self {
-        Self { padding, ..self }
-    }
-
     /// Every folded convolution, as they are saved with a model.
     pub fn parameters(&mut self) -> Parameters<'_> {
         let mut list = Parameters::new();
@@ -125,6 +120,32 @@ impl EfficientNet {
     /// # Errors
     /// As the operators.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [n, h, w, c] = x.shape().nhwc("efficientnet")?;
+        let most = self.pictures_at_once(x.device(), h, w);
+        if n <= most {
+            return self.at_once(x);
+        }
+        let mut features = Vec::new();
+        for part in x.to_vec()?.chunks(most * h * w * c) {
+            let pictures = part.len() / (h * w * c);
+            let part = Tensor::new(x.device(), [pictures, h, w, c], part.to_vec())?;
+            features.extend(self.at_once(&part)?.to_vec()?);
+        }
+        let [h, w] = [h, w].map(|side| side.div_ceil(self.backbone.stride()));
+        Tensor::new(x.device(), [n, h, w, self.backbone.channels()], features)
+    }
+
+    /// How many pictures of this size go through before a tensor is too large for a kernel to see.
+    fn pictures_at_once(&self, device: &Device, h: usize, w: usize) -> usize {
+        match device {
+            Device::Cpu => usize::MAX,
+            Device::Gpu(gpu) => {
+                (gpu.max_elements() / self.backbone.largest_activation(h, w)).max(1)
+            }
+        }
+    }
+
+    fn at_once(&self, x: &Tensor) -> Result<Tensor> {
         let mut features = None;
         self.taps(x, |_, map| {
             features = Some(map.clone());

@@ -124,6 +124,21 @@ pub fn names() -> Vec<String> {
 }
 
 impl Backbone {
+    /// Elements of the largest tensor inside the network, for one picture.
+    pub fn largest_activation(&self, h: usize, w: usize) -> usize {
+        let half = |[h, w]: [usize; 2], stride| [h.div_ceil(stride), w.div_ceil(stride)];
+        let mut size = half([h, w], 2);
+        let mut largest = size[0] * size[1] * self.stem;
+        for block in &self.blocks {
+            // The depthwise convolution strides; in a fused block the expanding one does.
+            let before = size;
+            size = half(size, block.stride);
+            let expanded = if block.fused { size } else { before };
+            largest = largest.max(expanded[0] * expanded[1] * block.hidden());
+        }
+        largest
+    }
+
     /// A backbone by name, tapped after block `tap` (0-based); by default after the sixth stage, at
     /// stride 32.
     ///
