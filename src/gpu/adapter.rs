@@ -27,10 +27,15 @@ pub struct AdapterReport {
 }
 
 impl AdapterReport {
-    /// Can shaders multiply matrices 8×8×8 in f32, by subgroups of one size?
-    pub fn has_matrix_units(&self) -> bool {
-        let listed = self.cooperative_matrices.iter();
-        listed.into_iter().any(|shape| shape == "8x8x8 F32->F32")
+    /// Can subgroups, all of one size, multiply the matrices of `conv2d/matrix.wgsl`: 16×16×16 in f16,
+    /// 8×8×8 in f32?
+    pub fn has_matrix_units(&self, half: bool) -> bool {
+        let (shape, bytes) = match half {
+            true => ("16x16x16 F16->F32", 24 << 10),
+            false => ("8x8x8 F32->F32", 10 << 10),
+        };
+        self.cooperative_matrices.iter().any(|s| s == shape)
+            && self.max_workgroup_bytes >= bytes
             && self.subgroups.is_some_and(|[least, most]| least == most)
     }
 }
@@ -126,7 +131,7 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     };
     let mut features = adapter.features() & (wanted | half);
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-    if report.has_matrix_units() {
+    if report.has_matrix_units(options.half) {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         // SAFETY: no more than an interface that may still change.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };

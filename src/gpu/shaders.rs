@@ -11,6 +11,9 @@ use std::sync::{Arc, Mutex};
 
 const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
 
+/// How the kernels for matrix units begin.
+const MATRICES: &str = "enable wgpu_cooperative_matrix;";
+
 /// One WGSL file.
 struct File {
     path: PathBuf,
@@ -51,6 +54,11 @@ fn join(first: &str, second: &str, scalars: Scalars) -> String {
         true => "var<immediate> params: Params;",
         false => "@group(1) @binding(0) var<uniform> params: Params;",
     };
+    let matrices = match first.starts_with(MATRICES) || second.starts_with(MATRICES) {
+        true if scalars.half => matrix_types("f16", 16),
+        true => matrix_types("f32", 8),
+        false => String::new(),
+    };
     // `enable` must stand before everything: on the first line, so that lines stay what they are.
     let (enable, real) = match scalars.half {
         true => (
@@ -59,7 +67,14 @@ fn join(first: &str, second: &str, scalars: Scalars) -> String {
         ),
         false => ("", "alias real = f32;\nconst REAL_MAX = 3.4e38;"),
     };
-    format!("{enable}{first}\n{params}\n{real}\n{second}")
+    format!("{enable}{first}\n{params}\n{real}\n{matrices}{second}")
+}
+
+fn matrix_types(real: &str, side: u32) -> String {
+    format!(
+        "const SIDE = {side}u;\nalias Left = coop_mat{side}x{side}<{real}, A>;\n\
+         alias Right = coop_mat{side}x{side}<{real}, B>;\nalias Sum = coop_mat{side}x{side}<f32, C>;\n"
+    )
 }
 
 impl Shaders {

@@ -71,6 +71,8 @@ class Predictor(nn.Module):
     def __init__(self, preset, weights, model):
         super().__init__()
         self.extractor, self.teacher, self.student = Extractor(weights), teacher(preset), student(preset)
+        for block in self.student.net.res:
+            block.bn1 = block.bn2 = nn.Identity()  # a model file holds them folded
         load(self.teacher.net, model, "teacher.")
         load(self.student.net, model, "student.")
         self.eval()

@@ -48,13 +48,14 @@ impl Tile {
         }
     }
 
-    /// 32 pixels × 32 channels on the matrix units of a subgroup.
+    /// 4 × 4 matrices on the matrix units of a subgroup: 32 pixels × 32 channels in f32, 64 × 64 in f16.
     pub fn matrix(gpu: &Gpu) -> Self {
+        let side = if gpu.is_half() { 64 } else { 32 };
         Self {
             name: "conv2d/matrix",
             shader: include_str!("../../../shaders/conv2d/matrix.wgsl"),
-            pixels: 32,
-            channels: 32,
+            pixels: side,
+            channels: side,
             constants: vec![("LANES", gpu.lanes().into())],
         }
     }
@@ -244,4 +245,120 @@ pub(super) fn split(
     };
     let partial = product(gpu, tile, operands, slices, &raw)?;
     sum::finish(gpu, &partial, operands, slices, params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pack;
+    use super::*;
+    use crate::gpu::{self, Options};
+    use crate::nn::random::named_tensor;
+
+    /// `conv2d/matrix.wgsl` for adapters without matrix units: every matrix is a small array, and a workgroup
+    /// is one thread. It shows that what is loaded, multiplied and stored is right; not that a driver's
+    /// matrices are.
+    fn emulated(side: u32) -> String {
+        let text = include_str!("../../../shaders/conv2d/matrix.wgsl");
+        let text = text
+            .strip_prefix("enable wgpu_cooperative_matrix;")
+            .unwrap();
+        let text = [
+            ("coopLoadT<Left>(&tile_x[", "left(("),
+            ("coopLoadT<Right>(&tile_w[", "right(("),
+            ("coopMultiplyAdd(", "multiply_add("),
+            ("&tile_y[SIDE", "(SIDE"),
+            ("coopStoreT(", "put("),
+            ("], DEEP)", "), DEEP)"),
+            ("], ROW)", "), ROW)"),
+        ]
+        .iter()
+        .fold(text.to_string(), |text, (from, to)| {
+            assert!(text.contains(from), "{from}");
+            text.replace(from, to)
+        });
+        let count = side * side;
+        let matrix = |name: &str, tile: &str| {
+            format!(
+                "fn {name}(at: u32, stride: u32) -> Sum {{ var m: Sum; for (var i = 0u; i < {count}u; i++) {{ \
+                 m[i] = f32({tile}[at + i / SIDE * stride + i % SIDE]); }} return m; }}\n"
+            )
+        };
+        format!(
+            "{text}\nconst SIDE = {side}u;\nalias Sum = array<f32, {count}>;\n{}{}\
+             fn put(sum: Sum, at: u32, stride: u32) {{ var m = sum; for (var i = 0u; i < {count}u; i++) {{ \
+             tile_y[at + i / SIDE * stride + i % SIDE] = m[i]; }} }}\n\
+             fn multiply_add(left: Sum, right: Sum, sum: Sum) -> Sum {{ var a = left; var b = right; \
+             var c = sum; for (var i = 0u; i < {count}u; i++) {{ for (var k = 0u; k < SIDE; k++) {{ \
+             c[i] += a[i / SIDE * SIDE + k] * b[k * SIDE + i % SIDE]; }} }} return c; }}\n",
+            matrix("left", "tile_x"),
+            matrix("right", "tile_w"),
+        )
+    }
+
+    #[test]
+    fn the_kernel_for_matrix_units_computes_the_same() {
+        for (half, side, tolerance) in [(false, 2, 1e-6), (true, 2, 1e-3)] {
+            let options = Options {
+                poison: true,
+                half,
+                ..Options::default()
+            };
+            let gpu = gpu::open(0, &options).unwrap();
+            // Neither the pixels nor the channels nor the steps fill the tiles.
+            let geometry = Geometry {
+                n: 2,
+                h: 9,
+                w: 7,
+                c_in: 12,
+                out_h: 5,
+                out_w: 4,
+                c_out: 76,
+                kh: 3,
+                kw: 3,
+                stride: 2,
+                top: 1,
+                left: 1,
+                replicate: 0,
+                activation: Activation::Silu.kind(),
+                slope: 0.0,
+                residual: 1,
+            };
+            let params = Params::forward(&geometry);
+            let noise = |name: &str, len: u32| {
+                gpu.upload(&named_tensor(name, len as usize, 1.0, 3))
+                    .unwrap()
+            };
+            let x = noise("x", 2 * 9 * 7 * 12);
+            let weight = noise("weight", 9 * 12 * 76);
+            let bias = noise("bias", 76);
+            let residual = noise("residual", 2 * 5 * 4 * 76);
+            let run = |tile: &Tile| {
+                let packed =
+                    pack::weights(&gpu, &weight, [9, 12, 76], tile.channels, false).unwrap();
+                let operands = Operands {
+                    x: &x,
+                    weight: &packed,
+                    bias: Some(&bias),
+                    residual: Some(&residual),
+                };
+                let y = product(&gpu, tile, &operands, 1, &params).unwrap();
+                gpu.read(&y).unwrap()
+            };
+            let expected = run(&Tile::direct(&gpu));
+            let found = run(&Tile {
+                name: "conv2d/emulated",
+                shader: emulated(side).leak(),
+                pixels: 4 * side,
+                channels: 4 * side,
+                constants: vec![("LANES", 1.0)],
+            });
+            assert_eq!(found.len(), expected.len());
+            for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+                assert!(
+                    (f - e).abs() <= tolerance * (1.0 + e.abs()),
+                    "{side} {i}: {f} not {e}"
+                );
+            }
+        }
+    }
 }

@@ -65,14 +65,12 @@ impl Variant {
     /// Can it run this on this adapter, in its precision?
     fn suits(self, gpu: &Gpu, p: &Params) -> bool {
         match self {
-            // What lies between their launches would be rounded, the matrix units are unproven.
-            Self::Split | Self::Winograd2 | Self::Winograd4 | Self::Matrix if gpu.is_half() => {
-                false
-            }
+            // What lies between their launches would be rounded.
+            Self::Split | Self::Winograd2 | Self::Winograd4 if gpu.is_half() => false,
             Self::Plain | Self::Direct | Self::Tile64 | Self::Split => true,
             Self::Tile128 => has_room_for_128(gpu),
             Self::Winograd2 | Self::Winograd4 => winograd::suits(p),
-            Self::Matrix => gpu.report().has_matrix_units(),
+            Self::Matrix => gpu.report().has_matrix_units(gpu.is_half()),
         }
     }
 
