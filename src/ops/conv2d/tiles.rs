@@ -249,19 +249,16 @@ pub(super) fn split(
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack;
+    use super::super::{pack, tuner};
     use super::*;
     use crate::gpu::{self, Options};
-    use crate::nn::random::named_tensor;
 
     /// `conv2d/matrix.wgsl` for adapters without matrix units: every matrix is a small array, and a workgroup
     /// is one thread. It shows that what is loaded, multiplied and stored is right; not that a driver's
     /// matrices are.
     fn emulated(side: u32) -> String {
         let text = include_str!("../../../shaders/conv2d/matrix.wgsl");
-        let text = text
-            .strip_prefix("enable wgpu_cooperative_matrix;")
-            .unwrap();
+        let (_enable, text) = text.split_once('\n').unwrap();
         let text = [
             ("coopLoadT<Left>(&tile_x[", "left(("),
             ("coopLoadT<Right>(&tile_w[", "right(("),
@@ -324,14 +321,11 @@ mod tests {
                 residual: 1,
             };
             let params = Params::forward(&geometry);
-            let noise = |name: &str, len: u32| {
-                gpu.upload(&named_tensor(name, len as usize, 1.0, 3))
-                    .unwrap()
-            };
-            let x = noise("x", 2 * 9 * 7 * 12);
-            let weight = noise("weight", 9 * 12 * 76);
-            let bias = noise("bias", 76);
-            let residual = noise("residual", 2 * 5 * 4 * 76);
+            let noise = |len: u32| gpu.upload(&tuner::noise(len)).unwrap();
+            let x = noise(2 * 9 * 7 * 12);
+            let weight = noise(9 * 12 * 76);
+            let bias = noise(76);
+            let residual = noise(2 * 5 * 4 * 76);
             let run = |tile: &Tile| {
                 let packed =
                     pack::weights(&gpu, &weight, [9, 12, 76], tile.channels, false).unwrap();

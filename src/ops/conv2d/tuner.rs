@@ -90,7 +90,7 @@ fn measure(gpu: &Arc<Gpu>, problem: &Problem, until: Instant) -> Result<Option<V
 }
 
 /// Uniform in ±1 (a linear congruential generator).
-fn noise(len: u32) -> Vec<f32> {
+pub(super) fn noise(len: u32) -> Vec<f32> {
     let mut state = len;
     let next = |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
