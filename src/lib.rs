@@ -7,6 +7,7 @@
 //! | room | what is in it |
 //! |---|---|
 //! | [`error`] | the one error type; usage errors end with status 2, failed work with 1 |
+//! | [`files`] | the folder for caches; files written whole or not at all |
 //! | [`kernel`] | what a kernel call says of itself to a profiler: name, shapes, cost, variant |
 //! | [`gpu`] | the only room that talks to the graphics API: adapters, memory pool, pipelines, launches |
 //! | [`cpu`] | the native twin of every shader, under the same file name |
@@ -15,6 +16,7 @@
 //! | [`ops`] | operators: shape check, run on the tensor's device, gradient, cost |
 //! | [`nn`] | layers, Adam, weight files, random numbers |
 //! | [`models`] | EfficientNet, RealNVP (teacher), student |
+//! | [`weights`] | public weight files by name: table, download, cache, inspection, conversion |
 //! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
 //! | [`evaluate`] | AUROC, AUPRO, thresholds, heat maps, the report page |
 //! | [`detector`] | configuration, features, training, scores, the model file |
@@ -52,6 +54,7 @@ pub mod data;
 pub mod detector;
 pub mod error;
 pub mod evaluate;
+pub mod files;
 pub mod gpu;
 pub mod kernel;
 pub mod models;
@@ -61,5 +64,6 @@ pub mod profile;
 pub mod selftest;
 pub mod tape;
 pub mod tensor;
+pub mod weights;
 
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@ mod commands;
 mod config;
 mod data;
 mod evaluate;
+mod fetch;
 mod launches;
 mod memory;
 mod namings;

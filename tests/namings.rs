@@ -1,6 +1,8 @@
 //! The naming schemes give every tensor its place: a wrong place of the same shape would pass unnoticed.
 
-use astray::models::efficientnet::{Backbone, EfficientNet, Scheme, backbone_names, lookalike};
+use astray::models::efficientnet::{
+    Backbone, EfficientNet, Scheme, backbone_names, lookalike, lookalikes,
+};
 use astray::nn::weights::{Array, Weights};
 use astray::tensor::Device;
 use serde::de::{MapAccess, Visitor};
@@ -47,7 +49,7 @@ fn state_dict(package: &str, model: &str) -> Weights {
         .filter(|(name, _)| !name.ends_with("num_batches_tracked"));
     let tensors = floats.enumerate().map(|(i, (name, shape))| {
         let data = vec![1.0 + i as f32 / 1024.0; shape.iter().product()];
-        (name, Array { shape, data })
+        (name, Array::new(shape, data))
     });
     Weights {
         path: format!("{model}.pth").into(),
@@ -117,7 +119,7 @@ fn a_file_of_another_network_is_recognised() {
         let mut tensors = BTreeMap::new();
         let mut add = |conv: String, shape: [usize; 4]| {
             let (shape, data) = (shape.to_vec(), Vec::new());
-            tensors.insert(format!("{conv}.weight"), Array { shape, data });
+            tensors.insert(format!("{conv}.weight"), Array::new(shape, data));
         };
         add(scheme.stem().0, [network.stem, 3, 3, 3]);
         for (i, block) in network.blocks.iter().enumerate() {
@@ -147,4 +149,27 @@ fn a_missing_stem_is_named_in_every_naming() {
         assert!(error.to_string().starts_with(&expected), "{error}");
         assert!(!error.to_string().contains("looks like"), "{error}");
     }
+}
+
+/// A file that was cut: the networks that begin so, up to where they differ.
+#[test]
+fn the_beginning_of_a_network_is_recognised() {
+    let mut tensors = state_dict("timm", "b5").tensors;
+    let blocks = |tensors: &BTreeMap<String, Array>| {
+        let (scheme, found) = lookalikes(tensors).unwrap();
+        assert_eq!(scheme, Scheme::Timm);
+        let described = |b: &Backbone| (b.name.clone(), b.blocks.len());
+        found.iter().map(described).collect::<Vec<_>>()
+    };
+    assert_eq!(blocks(&tensors), [("efficientnet_b5".to_string(), 39)]);
+    tensors.retain(|name, _| !name.starts_with("blocks.6") && !name.starts_with("conv_head"));
+    assert_eq!(blocks(&tensors), [("efficientnet_b5".to_string(), 36)]);
+    // B4 has the same stem and begins with two blocks of the same width.
+    let first = ["conv_stem", "bn1", "blocks.0.0.", "blocks.0.1."];
+    tensors.retain(|name, _| first.iter().any(|start| name.starts_with(start)));
+    let both = ["efficientnet_b4", "efficientnet_b5"].map(|name| (name.to_string(), 2));
+    assert_eq!(blocks(&tensors), both);
+    // A block that is missing in the middle leaves none of them.
+    tensors.retain(|name, _| !name.starts_with("blocks.0.0."));
+    assert_eq!(blocks(&tensors), []);
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Lowest first. A module imports only from those before it.
-const LAYERS: [&str; 15] = [
-    "error", "kernel", "gpu", "cpu", "tensor", "tape", "ops", "nn", "models", "data", "evaluate",
-    "detector", "profile", "selftest", "cli",
+const LAYERS: [&str; 17] = [
+    "error", "files", "kernel", "gpu", "cpu", "tensor", "tape", "ops", "nn", "models", "weights",
+    "data", "evaluate", "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
 const HELPERS: [&str; 15] = [

@@ -2,9 +2,13 @@
 
 mod memory;
 mod profile;
+mod weights;
 
 pub use profile::{
     ProfileArgs, ProfileDiff, ProfileJob, ProfilePredict, ProfileReport, ProfileTrain,
+};
+pub use weights::{
+    Dtype, WeightsArgs, WeightsConvert, WeightsFetch, WeightsInspect, WeightsJob, WeightsList,
 };
 
 use std::path::PathBuf;
@@ -39,6 +43,9 @@ pub enum Command {
     /// Print a configuration as TOML: every key that `--set` and `--config` take, and its value
     #[command(after_help = "Example: astray config --preset mvtec3d")]
     Config(ConfigArgs),
+    /// Weights of public networks: list, download, look into, convert
+    #[command(after_help = weights::WEIGHTS_HELP)]
+    Weights(WeightsArgs),
     /// List the devices that can compute, and which would be chosen
     #[command(after_help = "Example: astray devices")]
     Devices(Devices),
@@ -78,7 +85,8 @@ pub struct Demo {
     /// The same seed gives the same parts, model and metrics
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Backbone weights (.safetensors or .pth); without them the backbone is random
+    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list`; without
+    /// them the backbone is random
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Override one value of the demo's configuration; may be repeated
@@ -98,7 +106,7 @@ pub struct Train {
     /// Random seed; the same as `--set train.seed=N`
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Backbone weights (.safetensors or .pth)
+    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list`
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -392,7 +400,9 @@ mod tests {
         Cli::command().debug_assert();
         for command in Cli::command().get_subcommands() {
             let help = command.get_after_help().map(|text| text.to_string());
-            let example = help.unwrap_or_default().replace("Example: astray ", "");
+            let help = help.unwrap_or_default();
+            let example = help.lines().next().unwrap_or_default();
+            let example = example.replace("Example: astray ", "");
             let name = command.get_name();
             assert!(example.starts_with(name), "{name}: {example}");
             assert!(parse(&example).is_ok(), "{example}");

@@ -6,7 +6,7 @@ use crate::data::Dataset;
 use crate::detector::Extractor;
 use crate::detector::config::Config;
 use crate::evaluate::Summary;
-use crate::evaluate::overlay::write_atomic;
+use crate::files::write_atomic;
 use crate::{Error, Result};
 
 /// Marks a folder that may be replaced: nobody else's parts are.

@@ -16,7 +16,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png};
 use rayon::prelude::*;
 use tiff::encoder::{Compression, DeflateLevel, TiffEncoder, colortype::RGB32Float};
 
-use crate::evaluate::overlay::write_atomic;
+use crate::files::write_atomic;
 use crate::{Error, Result};
 use defect::Defect;
 use part::Pose;

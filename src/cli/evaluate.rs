@@ -6,8 +6,8 @@ use crate::Result;
 use crate::data::Cache;
 use crate::detector::{Detector, Losses};
 use crate::evaluate::Summary;
-use crate::evaluate::overlay::write_atomic;
 use crate::evaluate::report::{CategoryReport, LossCurve, Report, ReportSample};
+use crate::files::write_atomic;
 use std::path::Path;
 
 pub fn run(args: &Evaluate) -> Result<u8> {

@@ -16,10 +16,10 @@ mod predict;
 mod profile;
 mod selftest;
 mod train;
+mod weights;
 
 use crate::cpu::isa::Isa;
 use crate::detector::Detector;
-use crate::nn::weights::Weights;
 use crate::{Error, Result};
 use args::{Cli, Command};
 use clap::Parser;
@@ -44,6 +44,7 @@ pub fn run() -> Result<u8> {
     }
     match command {
         Command::Config(args) => config::run(&args),
+        Command::Weights(args) => weights::run(&args.job),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Demo(args) => demo::run(&args),
@@ -92,7 +93,7 @@ fn json(value: &impl Serialize) -> Result<String> {
 /// `--weights` beside a model, which holds its backbone: they must be those it was trained with.
 fn check_weights(detector: &Detector, weights: Option<&Path>) -> Result<()> {
     let Some(path) = weights else { return Ok(()) };
-    let found = Weights::read(path)?.sha256;
+    let found = crate::weights::read(path)?.sha256;
     if found == detector.extractor.origin() {
         return Ok(());
     }

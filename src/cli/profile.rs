@@ -6,7 +6,7 @@ use super::args::{
 use super::{device, draw, output, predict, print, train};
 use crate::detector::config::Config;
 use crate::detector::{Detector, Extractor};
-use crate::evaluate::overlay::write_atomic;
+use crate::files::write_atomic;
 use crate::profile::{
     About, Change, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches, page,
     peak_resident_bytes, tells_time, trace,

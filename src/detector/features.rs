@@ -7,7 +7,6 @@ use crate::data::{
 };
 use crate::kernel::step;
 use crate::models::efficientnet::{Backbone, EfficientNet, Padding};
-use crate::nn::weights::Weights;
 use crate::ops::unshuffle::unshuffle;
 use crate::tape::Tape;
 use crate::tensor::{Device, Tensor};
@@ -66,7 +65,7 @@ pub(super) fn resize(choice: config::Resize) -> Resize {
 }
 
 impl Extractor {
-    /// With published weights, or, without, a seeded backbone that is calibrated on `pictures`.
+    /// With the weights of a file or a public name ([`crate::weights::read`]), or, without, a seeded backbone that is calibrated on `pictures`.
     ///
     /// # Errors
     /// Weights or pictures that cannot be used.
@@ -87,7 +86,7 @@ impl Extractor {
         }
         match weights {
             Some(path) => {
-                let weights = Weights::read(path)?;
+                let weights = crate::weights::read(path)?;
                 let padding = padding(config.backbone.padding);
                 extractor.origin = weights.sha256.clone();
                 extractor.net = Some(EfficientNet::load(

@@ -1,11 +1,12 @@
 //! Anomaly maps as pictures and files.
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png};
 use tiff::encoder::{TiffEncoder, colortype::Gray32Float};
 
+use crate::files::write_atomic;
 use crate::{Error, Result};
 
 /// How a heat map is laid over an image.
@@ -182,24 +183,4 @@ fn sides(path: &Path, height: usize, width: usize) -> Result<(u32, u32)> {
             format!("{height} × {width} is too large"),
         )),
     }
-}
-
-/// Writes a whole file or nothing: to a temporary file in the same folder, which is synced and
-/// then renamed.
-///
-/// # Errors
-/// A missing folder, a full disk, missing rights.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().map_err(|e| Error::file(path, format!("cannot be written: {e}")))
 }

@@ -6,8 +6,8 @@ mod gallery;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::overlay::write_atomic;
 use crate::Result;
+use crate::files::write_atomic;
 
 /// Everything that the page shows. Text is escaped here; addresses of pictures are relative to the
 /// page's folder.

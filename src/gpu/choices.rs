@@ -1,15 +1,13 @@
 //! What was measured to be fastest on an adapter, kept on disk for the next run.
 
 use super::{AdapterReport, lock};
+use crate::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
-
-/// The folder of the choices, instead of the platform's folder for caches.
-const FOLDER: &str = "ASTRAY_CACHE";
 
 /// Problem → what to choose, for one adapter, driver and version of this program.
 pub struct Choices {
@@ -27,16 +25,9 @@ struct Known {
 }
 
 impl Choices {
-    /// Those in `folder`; without one, in that of `ASTRAY_CACHE` or the platform's for caches.
+    /// Those in `folder`; without one, in the folder for caches.
     pub(super) fn of(report: &AdapterReport, folder: Option<PathBuf>) -> Self {
-        let platform = || {
-            let dirs = directories::ProjectDirs::from("", "", "astray")?;
-            Some(dirs.cache_dir().to_path_buf())
-        };
-        let folder = folder
-            .or_else(|| std::env::var_os(FOLDER).map(PathBuf::from))
-            .or_else(platform);
-        Self::open(folder.as_deref(), report)
+        Self::open(folder.or_else(files::cache).as_deref(), report)
     }
 
     /// A file that is damaged, or of another adapter, driver or version, counts as empty.

@@ -196,13 +196,19 @@ fn materialise(
         let Some(storage) = largest.max_by_key(|storage| storage.elements) else {
             continue;
         };
-        let Some(values) = decode(storage.dtype, &read(storage)?) else {
+        let Some(stored) = float(storage.dtype) else {
             continue;
         };
+        let values = stored.decode(&read(storage)?);
         for (name, view) in views {
             let data = gather(&values, view);
             let shape = view.shape.clone();
-            tensors.insert(name.to_string(), Array { shape, data });
+            let array = Array {
+                shape,
+                data,
+                stored,
+            };
+            tensors.insert(name.to_string(), array);
         }
     }
     Ok(tensors)
@@ -237,16 +243,15 @@ fn bytes_of(storage: &Storage) -> Result<usize> {
     bytes.ok_or(format!("storage {} is absurdly large", storage.key))
 }
 
-/// Little-endian numbers as f32; None for integers, which hold no weights.
-fn decode(dtype: Dtype, bytes: &[u8]) -> Option<Vec<f32>> {
-    let float = match dtype {
-        Dtype::F32 => Float::F32,
-        Dtype::F64 => Float::F64,
-        Dtype::F16 => Float::F16,
-        Dtype::BF16 => Float::Bf16,
-        _ => return None,
-    };
-    Some(float.decode(bytes))
+/// None for integers, which hold no weights.
+fn float(dtype: Dtype) -> Option<Float> {
+    match dtype {
+        Dtype::F32 => Some(Float::F32),
+        Dtype::F64 => Some(Float::F64),
+        Dtype::F16 => Some(Float::F16),
+        Dtype::BF16 => Some(Float::Bf16),
+        _ => None,
+    }
 }
 
 /// The elements of a strided view, row-major. Every index must lie within `source`.

@@ -16,6 +16,8 @@ pub struct Array {
     pub shape: Vec<usize>,
     /// Row-major, as many values as the product of `shape`.
     pub data: Vec<f32>,
+    /// As the file stores them.
+    pub stored: Float,
 }
 
 /// The floating-point tensors of one weight file.
@@ -30,12 +32,24 @@ pub struct Weights {
 }
 
 /// The floating-point types that weights are stored in.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Float {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Float {
     F16,
     Bf16,
     F32,
     F64,
+}
+
+impl Array {
+    /// Of f32.
+    pub fn new(shape: Vec<usize>, data: Vec<f32>) -> Self {
+        let stored = Float::F32;
+        Self {
+            shape,
+            data,
+            stored,
+        }
+    }
 }
 
 impl Weights {
@@ -46,13 +60,22 @@ impl Weights {
     /// Errors: a file that is missing, empty, cut short, of another format, or that
     /// holds NaN or infinity.
     pub fn read(path: &Path) -> Result<Self> {
-        let bytes = read_bytes(path)?;
-        let (tensors, metadata) = match pth::recognises(&bytes) {
+        Self::parse(path, &read_bytes(path)?)
+    }
+
+    /// The same from the file's bytes.
+    ///
+    /// Errors: as [`Weights::read`].
+    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self> {
+        if let Some(problem) = unknown_format(&bytes[..bytes.len().min(HEAD)]) {
+            return Err(Error::file(path, problem));
+        }
+        let (tensors, metadata) = match pth::recognises(bytes) {
             true => {
-                let tensors = pth::read(&bytes);
+                let tensors = pth::read(bytes);
                 (tensors.map_err(|e| Error::file(path, e))?, HashMap::new())
             }
-            false => read_safetensors(path, &bytes)?,
+            false => read_safetensors(path, bytes)?,
         };
         for (name, array) in &tensors {
             if let Some(i) = array.data.iter().position(|v| !v.is_finite()) {
@@ -65,18 +88,25 @@ impl Weights {
                 ));
             }
         }
-        let hash = Sha256::digest(&bytes);
         Ok(Self {
             path: path.to_path_buf(),
-            sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect(),
+            sha256: sha256(bytes),
             tensors,
             metadata,
         })
     }
 }
 
+/// In lower-case hex.
+pub fn sha256(bytes: &[u8]) -> String {
+    let hash = Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A safetensors file starts with the length of its header, a u64, and the header's brace.
 const BRACE: usize = 8;
+/// So many bytes tell the format.
+const HEAD: usize = 16;
 
 pub(super) const DAMAGED: &str = "the safetensors file is cut short or damaged";
 
@@ -88,7 +118,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     let mut file = File::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     (&mut file)
-        .take(16)
+        .take(HEAD as u64)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
     if let Some(problem) = unknown_format(&bytes) {
@@ -98,7 +128,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Why a file that starts with `head` (up to 16 bytes) is no weight file, if it is none.
+/// Why a file that starts with `head` (up to [`HEAD`] bytes) is no weight file, if it is none.
 pub(super) fn unknown_format(head: &[u8]) -> Option<String> {
     const EXPECTED: &str = "expected a safetensors file or a PyTorch checkpoint (.pth)";
     if head.is_empty() {
@@ -143,6 +173,7 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
         let array = Array {
             shape: view.shape().to_vec(),
             data: kind.decode(view.data()),
+            stored: kind,
         };
         tensors.insert(name.to_string(), array);
     }
@@ -150,6 +181,34 @@ fn read_safetensors(path: &Path, bytes: &[u8]) -> Result<Contents> {
 }
 
 impl Float {
+    /// As safetensors spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::F32 => "F32",
+            Self::F64 => "F64",
+        }
+    }
+
+    fn bytes(self) -> usize {
+        match self {
+            Self::F16 | Self::Bf16 => 2,
+            Self::F32 => 4,
+            Self::F64 => 8,
+        }
+    }
+
+    /// Little-endian, rounded to the nearest.
+    fn encode(self, value: f32, out: &mut dyn Write) -> std::io::Result<()> {
+        match self {
+            Self::F16 => out.write_all(&f16::from_f32(value).to_le_bytes()),
+            Self::Bf16 => out.write_all(&bf16::from_f32(value).to_le_bytes()),
+            Self::F32 => out.write_all(&value.to_le_bytes()),
+            Self::F64 => out.write_all(&f64::from(value).to_le_bytes()),
+        }
+    }
+
     /// The values of little-endian `bytes`, rounded to f32.
     pub(super) fn decode(self, bytes: &[u8]) -> Vec<f32> {
         fn each<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> Vec<f32> {
@@ -164,25 +223,38 @@ impl Float {
     }
 }
 
-/// Writes named f32 tensors (name, shape, row-major values) and text metadata as a safetensors
-/// file. Equal contents make equal bytes. An existing file is replaced at once or not at all.
+/// Writes named tensors (name, shape, row-major values) as f32, see [`write_safetensors_as`].
 ///
-/// Errors: a name given twice, values that do not fill the shape, a folder that is missing or
-/// cannot be written, a full disk. None of them leaves anything behind.
+/// Errors: as there.
 pub fn write_safetensors(
     path: &Path,
     tensors: &[(String, Vec<usize>, Vec<f32>)],
     metadata: HashMap<String, String>,
 ) -> Result<()> {
-    let header = safetensors_header(path, tensors, metadata)?;
+    write_safetensors_as(Float::F32, path, tensors, metadata)
+}
+
+/// Writes named tensors (name, shape, row-major values) and text metadata as a safetensors file
+/// of type `float`. Equal contents make equal bytes. An existing file is replaced at once or not at
+/// all. Values beyond the type's range become infinite, which [`Weights::read`] refuses.
+///
+/// Errors: a name given twice, values that do not fill the shape, a folder that is missing or
+/// cannot be written, a full disk. None of them leaves anything behind.
+pub fn write_safetensors_as(
+    float: Float,
+    path: &Path,
+    tensors: &[(String, Vec<usize>, Vec<f32>)],
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let header = safetensors_header(float, path, tensors, metadata)?;
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
         let mut out = BufWriter::new(&mut file);
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(header.as_bytes())?;
-        for value in tensors.iter().flat_map(|(_, _, data)| data) {
-            out.write_all(&value.to_le_bytes())?;
+        for &value in tensors.iter().flat_map(|(_, _, data)| data) {
+            float.encode(value, &mut out)?;
         }
         out.flush()?;
         drop(out);
@@ -201,6 +273,7 @@ pub fn write_safetensors(
 /// The JSON header, keys sorted (the crate's own writer shuffles the metadata from run to run),
 /// padded with blanks so that the values start at a multiple of 8 bytes.
 fn safetensors_header(
+    float: Float,
     path: &Path,
     tensors: &[(String, Vec<usize>, Vec<f32>)],
     metadata: HashMap<String, String>,
@@ -217,9 +290,10 @@ fn safetensors_header(
                 ),
             ));
         }
-        let end = start + 4 * data.len();
-        let entry =
-            serde_json::json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
+        let end = start + float.bytes() * data.len();
+        let entry = serde_json::json!({
+            "dtype": float.name(), "shape": shape, "data_offsets": [start, end]
+        });
         if entries.insert(name, entry).is_some() {
             return Err(Error::file(
                 path,

@@ -11,6 +11,7 @@ mod kernels;
 mod memory;
 mod precision;
 mod profile;
+mod weights;
 
 use std::collections::BTreeMap;
 use std::io::Write;

@@ -89,7 +89,7 @@ fn weights(reference: &Reference, model: &str, padding: &str) -> Weights {
         } else {
             continue;
         };
-        tensors.insert(name.clone(), Array { shape, data });
+        tensors.insert(name.clone(), Array::new(shape, data));
     }
     Weights {
         path: format!("{model} (generated)").into(),
@@ -255,7 +255,7 @@ fn naming_schemes_load() {
         for (name, shape) in shapes.as_object().unwrap() {
             let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
             let data = vec![0.5; shape.iter().product()];
-            tensors.insert(name.clone(), Array { shape, data });
+            tensors.insert(name.clone(), Array::new(shape, data));
         }
         let weights = |tensors| Weights {
             path: "w.pth".into(),
@@ -280,13 +280,7 @@ fn naming_schemes_load() {
         let mut misshapen = tensors.clone();
         misshapen.get_mut(&victim).unwrap().shape.push(1);
         let mut extra = tensors.clone();
-        extra.insert(
-            "surprise.weight".into(),
-            Array {
-                shape: vec![1],
-                data: vec![0.0],
-            },
-        );
+        extra.insert("surprise.weight".into(), Array::new(vec![1], vec![0.0]));
         for (tensors, name) in [
             (missing, victim.as_str()),
             (misshapen, &victim),

@@ -35,7 +35,8 @@ pub struct ProfilePredict {
     pub depth: Vec<PathBuf>,
     #[command(flatten)]
     pub config: ConfigArgs,
-    /// Backbone weights (.safetensors or .pth) of the untrained model
+    /// Backbone weights of the untrained model: a file (.safetensors or .pth) or a name of `astray
+    /// weights list`
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -56,7 +57,7 @@ pub struct ProfileTrain {
     /// Random seed; the same as `--set train.seed=N`
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Backbone weights (.safetensors or .pth)
+    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list`
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]

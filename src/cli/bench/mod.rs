@@ -5,7 +5,7 @@ mod operators;
 
 use super::args::{Bench, Precision};
 use super::{device, job, output, print};
-use crate::evaluate::overlay::write_atomic;
+use crate::files::write_atomic;
 use crate::profile::{Case, Measured, Roof, measure};
 use crate::tensor::Device;
 use crate::{Error, Result};

@@ -1,37 +1,50 @@
-//! Which network a weight file holds: for the message when it is not the one that was asked for.
+//! Which network a weight file holds.
 
 use super::names::Scheme;
-use super::table::{Backbone, names};
+use super::table::{Backbone, BlockSpec, names};
 use crate::nn::weights::Array;
 use std::collections::BTreeMap;
 
 /// The known network that has exactly these blocks, of these widths, and who named its tensors.
 pub fn lookalike(tensors: &BTreeMap<String, Array>) -> Option<(String, Scheme)> {
-    let scheme = Scheme::recognise(tensors)?;
-    let networks = names().into_iter().filter_map(|n| Backbone::whole(&n).ok());
-    let mut like = networks.filter(|network| fits(network, tensors, scheme));
-    like.next().map(|network| (network.name, scheme))
+    let (scheme, alike) = lookalikes(tensors)?;
+    let whole = alike.into_iter().find(|b| b.blocks.len() == b.all_blocks);
+    whole.map(|network| (network.name, scheme))
 }
 
-/// A missing stem does not hide the network: its blocks still show.
-fn fits(network: &Backbone, tensors: &BTreeMap<String, Array>, scheme: Scheme) -> bool {
-    let width = |conv: &str| {
-        Some(
-            tensors
-                .get(&format!("{conv}.weight"))?
-                .shape
-                .first()
-                .copied(),
-        )
+/// Who named these tensors, and the known networks that begin with exactly these blocks, of these
+/// widths: several where a file was cut before they differ. Each is tapped at the last block.
+pub fn lookalikes(tensors: &BTreeMap<String, Array>) -> Option<(Scheme, Vec<Backbone>)> {
+    let scheme = Scheme::recognise(tensors)?;
+    let cut = |name: String| {
+        let whole = Backbone::whole(&name).ok()?;
+        let last = leading_blocks(&whole, tensors, scheme).checked_sub(1)?;
+        let network = Backbone::new(&name, Some(last)).ok()?;
+        fits(&network, tensors, scheme).then_some(network)
     };
-    let stem = width(&scheme.stem().0);
-    let mut blocks = network.blocks.iter().enumerate();
+    Some((scheme, names().into_iter().filter_map(cut).collect()))
+}
+
+fn width(tensors: &BTreeMap<String, Array>, conv: &str) -> Option<usize> {
+    let weight = tensors.get(&format!("{conv}.weight"))?;
+    weight.shape.first().copied()
+}
+
+/// How many of the network's blocks are there, of the right widths, from the first on.
+fn leading_blocks(network: &Backbone, tensors: &BTreeMap<String, Array>, scheme: Scheme) -> usize {
+    let blocks = network.blocks.iter().enumerate();
+    let there = |(i, block): (usize, &BlockSpec)| {
+        width(tensors, &scheme.block(i, block).project.0) == Some(block.c_out)
+    };
+    blocks.take_while(|&block| there(block)).count()
+}
+
+/// Has the file the network's stem, and no block more? A missing stem does not hide the network.
+fn fits(network: &Backbone, tensors: &BTreeMap<String, Array>, scheme: Scheme) -> bool {
+    let stem = width(tensors, &scheme.stem().0);
     let is_depthwise = |a: &&Array| matches!(a.shape[..], [_, 1, k, _] if k > 1);
     let depthwise = tensors.values().filter(is_depthwise).count();
-    stem.is_none_or(|found| found == Some(network.stem))
-        && blocks.all(|(i, spec)| {
-            width(&scheme.block(i, spec).project.0) == Some(Some(spec.c_out))
-        })
-        // No block is left over, as there would be in a deeper network of the same widths.
+    stem.is_none_or(|found| found == network.stem)
+        // As there would be in a deeper network of the same widths.
         && depthwise == network.blocks.iter().filter(|block| !block.fused).count()
 }

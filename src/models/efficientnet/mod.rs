@@ -5,7 +5,7 @@ mod lookalike;
 mod names;
 mod table;
 
-pub use lookalike::lookalike;
+pub use lookalike::{lookalike, lookalikes};
 pub use names::Scheme;
 pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
 
