@@ -97,12 +97,11 @@ pub fn fetch(
     )))
 }
 
+/// One try of a download, telling what happens.
+type Attempt<'a> = dyn FnMut(&mut dyn FnMut(Event)) -> Outcome<()> + 'a;
+
 /// Until one succeeds, or is not worth another, or there have been enough.
-fn attempts(
-    options: &Options,
-    attempt: &mut dyn FnMut(&mut dyn FnMut(Event)) -> Outcome<()>,
-    tell: &mut dyn FnMut(Event),
-) -> Outcome<()> {
+fn attempts(options: &Options, attempt: &mut Attempt, tell: &mut dyn FnMut(Event)) -> Outcome<()> {
     let mut pause = options.pause;
     for left in (0..options.retries).rev() {
         match attempt(tell) {
