@@ -30,7 +30,9 @@
 //!   standardised per channel, the learning rate falls along a cosine, the score is the mean of the
 //!   highest 5 % of the map, and a tenth of the good parts is kept back for the threshold. The presets
 //!   `mvtec2d` and `mvtec3d` have none of this. `benches/NOTEBOOK.md` has the experiments.
-//! - The model file holds the folded backbone beside its weights' sha256: `predict` needs one file.
+//! - The model file holds the folded backbone beside its weights' sha256: `predict` needs one file. The
+//!   student is in it with its batch norms folded, too. Tensors are read one by one into networks of
+//!   zeros: a model is in memory once.
 //! - Matrix products on the CPU are our own ([`cpu`]'s `matmul` and `lanes`): the epilogue is fused, and
 //!   every element is summed in the same order, so results do not depend on the number of threads. Weights
 //!   are packed in each call: with hundreds of rows that costs about 1 %, and a packed copy would
@@ -41,7 +43,10 @@
 //!   ([`ops::bottleneck`]), and the gate multiplies the projection's weights; on a GPU they are the
 //!   operators that they are made of.
 //! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
-//! - Host memory waits in a pool ([`cpu::pool`]), the one global state beside the allocator's.
+//! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once
+//!   ([`cpu::isa`], `ASTRAY_ISA`): the two global states beside the allocator's.
+//! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader. No machine with such units has
+//!   run it yet: a test replaces its matrices with arrays, and the tuner checks it before it may win.
 //!
 //! # The rules
 //!
