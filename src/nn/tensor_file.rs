@@ -40,7 +40,9 @@ impl TensorFile {
         if let Some(problem) = unknown_format(&bytes) {
             return Err(refuse(problem));
         }
-        let length: [u8; 8] = bytes[..8].try_into().expect("a known format is longer");
+        let Some((&length, [b'{', ..])) = bytes.split_first_chunk() else {
+            return Err(refuse("a PyTorch file, expected safetensors".into()));
+        };
         let values = u64::from_le_bytes(length).saturating_add(8);
         if values > size.min(LONGEST_HEADER) {
             let what = format!("a header of {} bytes in a file of {size}", values - 8);

@@ -143,12 +143,17 @@ fn model_files_that_cannot_be_read() {
     write("nameless.safetensors", nameless);
     write("unknown.safetensors", unknown);
     write("blurred.safetensors", blurred);
-    write_safetensors(
-        &place.path("hollow.safetensors"),
-        &tensors[1..],
-        model.metadata,
-    )
-    .unwrap();
+    let hollow = &place.path("hollow.safetensors");
+    write_safetensors(hollow, &tensors[1..], model.metadata.clone()).unwrap();
+    let mut sick = tensors.clone();
+    *sick.last_mut().unwrap().2.last_mut().unwrap() = f32::NAN;
+    write_safetensors(&place.path("sick.safetensors"), &sick, model.metadata).unwrap();
+    place.write("torch.safetensors", b"PK\x03\x04");
+    place.write("bare.safetensors", b"\x02\0\0\0\0\0\0\0{}and more");
+    place.write(
+        "long.safetensors",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff{}and more",
+    );
     place.write("cut.safetensors", &bytes[..bytes.len() / 2]);
     place.write("header.safetensors", &bytes[..100]);
     place.write("text.safetensors", "hello, this is no model");
@@ -168,6 +173,10 @@ fn model_files_that_cannot_be_read() {
             "unknown.safetensors",
             &["damaged: its configuration", "`hiden`", "`hidden`"],
         ),
+        ("sick.safetensors", &["holds NaN at element", "damaged"]),
+        ("torch.safetensors", &["no model to load", "a PyTorch file"]),
+        ("bare.safetensors", &["no model to load", "damaged"]),
+        ("long.safetensors", &["no model to load", "damaged"]),
         ("blurred.safetensors", &["threshold is \"about 3\""]),
         (
             "hollow.safetensors",
