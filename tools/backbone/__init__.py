@@ -1,0 +1,1 @@
+"""The shipped backbone: drawn pictures, training, validation. See `weights/README.md`."""
