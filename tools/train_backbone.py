@@ -142,7 +142,7 @@ def write(run, out, drawn):
     """The averaged network and what the validation says of it."""
     run.mean.eval()
     score = validation.score(lambda p: run.mean(p.to(run.device)).cpu(), drawn)
-    notes = {"licence": "MIT", "images": "drawn by tools/backbone", "step": run.step, "seconds": round(run.seconds)}
+    notes = {"licence": "MIT", "images": "drawn by tools/backbone", "step": run.step}
     network.save(run.mean, out / "astray-b0.safetensors", notes)
     return score
 
