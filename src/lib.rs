@@ -16,7 +16,7 @@
 //! | [`ops`] | operators: shape check, run on the tensor's device, gradient, cost |
 //! | [`nn`] | layers, Adam, weight files, random numbers |
 //! | [`models`] | EfficientNet, RealNVP (teacher), student |
-//! | [`weights`] | public weight files by name: table, download, cache, inspection, conversion |
+//! | [`weights`] | weights by name: the shipped ones, public files; table, download, cache, inspection, conversion |
 //! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
 //! | [`evaluate`] | AUROC, AUPRO, thresholds, heat maps, the report page |
 //! | [`detector`] | configuration, features, training, scores, the model file |
@@ -30,6 +30,10 @@
 //!   standardised per channel, the learning rate falls along a cosine, the score is the mean of the
 //!   highest 5 % of the map, and a tenth of the good parts is kept back for the threshold. The presets
 //!   `mvtec2d` and `mvtec3d` have none of this. `benches/NOTEBOOK.md` has the experiments.
+//! - A small backbone of our own, `weights/astray-b0.safetensors`, is in the program (cargo's feature
+//!   `shipped-weights`) and is what `tiny` and the demo use where there is no `--weights`. The preset's
+//!   network and picture size are `auto`: they follow from the weights ([`detector::Choice`]), and a model
+//!   keeps what they became. The paper's presets name their network and want its weights.
 //! - The model file holds the folded backbone beside its weights' sha256: `predict` needs one file. The
 //!   student is in it with its batch norms folded, too. Tensors are read one by one into networks of
 //!   zeros: a model is in memory once.

@@ -6,6 +6,7 @@ use astray::Error;
 use astray::detector::config::*;
 use astray::detector::{Extractor, Features};
 use astray::tensor::Device;
+use astray::weights::Source;
 
 fn message(result: astray::Result<impl std::fmt::Debug>) -> String {
     match result {
@@ -42,7 +43,8 @@ fn presets_are_those_of_the_specification() {
         // Not in the paper, so not in its presets.
         assert!(!config.input.standardise && config.train.hold_out == 0.0);
         assert_eq!(config.train.schedule, Schedule::Constant);
-        assert_eq!((config.input.image_size, config.depth.size), (768, 192));
+        assert_eq!(config.input.image_size, ImageSize::Pixels(768));
+        assert_eq!(config.depth.size, 192);
     }
     for name in Config::PRESETS {
         let config = Config::preset(name).unwrap();
@@ -56,6 +58,10 @@ fn presets_are_valid_and_survive_toml_and_json() {
         let mut config = Config::preset(name).unwrap();
         config.validate().unwrap();
         config.set("backbone.tap=4").unwrap();
+        assert_eq!(from_text(&config.to_toml().unwrap()).unwrap(), config);
+        for auto in ["backbone.tap=auto", "input.image_size=auto"] {
+            config.set(auto).unwrap();
+        }
         config.set("train.learning_rate=0.00031").unwrap();
         assert_eq!(from_text(&config.to_toml().unwrap()).unwrap(), config);
         let json = serde_json::to_string(&config).unwrap();
@@ -165,6 +171,14 @@ fn wrong_values_are_refused_with_what_was_expected() {
         ("train.schedule=warm", "expected \"constant\" or \"cosine\""),
         ("input.standardise=1", "expected true or false"),
         ("input.modality=xray", "\"rgb\", \"depth\", \"rgb+depth\""),
+        (
+            "input.image_size=large",
+            "expected \"auto\" or a whole number of pixels",
+        ),
+        (
+            "input.image_size=-64",
+            "expected \"auto\" or a whole number of pixels",
+        ),
         ("backbone.tap=last", "expected \"auto\" or a block index"),
         ("backbone.name=3", "expected a text"),
         ("teacher.hidden", "expected key=value"),
@@ -186,7 +200,11 @@ fn combinations_that_cannot_work_are_refused() {
         (vec!["depth.size=190"], "depth.size"),
         (vec!["depth.unshuffle=0"], "depth.unshuffle"),
         (
-            vec!["input.modality=rgb+depth", "depth.size=200"],
+            vec![
+                "input.modality=rgb+depth",
+                "input.image_size=768",
+                "depth.size=200",
+            ],
             "input.image_size",
         ),
         (vec!["train.learning_rate=0"], "train.learning_rate"),
@@ -254,7 +272,7 @@ fn without_a_background_the_whole_map_is_the_part() {
         config.set(setting).unwrap();
     }
     let depth = |config: &Config| {
-        let extractor = Extractor::new(config, &Device::Cpu, None, &[]).unwrap();
+        let extractor = Extractor::new(config, &Device::Cpu, &Source::Unsaid, &[]).unwrap();
         let features = look(&extractor, &path).unwrap();
         (extractor.depth(&path), features)
     };
@@ -283,7 +301,7 @@ fn without_a_background_the_whole_map_is_the_part() {
     }
     holes.save(&path).unwrap();
     config.set("depth.background=plane").unwrap();
-    let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
+    let extractor = Extractor::new(&config, &Device::Cpu, &Source::Unsaid, &[]).unwrap();
     let error = look(&extractor, &path).unwrap_err();
     let error = error.to_string();
     assert!(
@@ -293,7 +311,7 @@ fn without_a_background_the_whole_map_is_the_part() {
     assert!(error.contains("`--set depth.background=none`"), "{error}");
     let setting = error.split('`').nth(1).unwrap().strip_prefix("--set ");
     config.set(setting.unwrap()).unwrap();
-    let extractor = Extractor::new(&config, &Device::Cpu, None, &[]).unwrap();
+    let extractor = Extractor::new(&config, &Device::Cpu, &Source::Unsaid, &[]).unwrap();
     look(&extractor, &path).unwrap();
 }
 

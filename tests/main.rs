@@ -24,6 +24,7 @@ mod pytorch;
 mod report;
 mod reproducible;
 mod shaders;
+mod shipped;
 mod sizes;
 mod tidy;
 mod weights;

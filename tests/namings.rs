@@ -5,6 +5,7 @@ use astray::models::efficientnet::{
 };
 use astray::nn::weights::{Array, Weights};
 use astray::tensor::Device;
+use astray::weights::network;
 use serde::de::{MapAccess, Visitor};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -54,8 +55,20 @@ fn state_dict(package: &str, model: &str) -> Weights {
     Weights {
         path: format!("{model}.pth").into(),
         sha256: String::new(),
+        bytes: 0,
         tensors: tensors.collect(),
         metadata: Default::default(),
+    }
+}
+
+#[test]
+fn the_network_of_public_weights_is_recognised() {
+    for package in ["timm", "torchvision", "efficientnet_pytorch"] {
+        for model in ["b0", "b5"] {
+            let found = network(&state_dict(package, model)).unwrap();
+            assert_eq!(found.name, format!("efficientnet_{model}"), "{package}");
+            assert_eq!(found.blocks.len(), found.all_blocks, "{package}");
+        }
     }
 }
 

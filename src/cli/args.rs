@@ -85,8 +85,8 @@ pub struct Demo {
     /// The same seed gives the same parts, model and metrics
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list`; without
-    /// them the backbone is random
+    /// Backbone weights: a file (.safetensors or .pth), a name of `astray weights list`, or `seeded`
+    /// for a random backbone [default: astray-b0, which is in the program]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Override one value of the demo's configuration; may be repeated
@@ -106,7 +106,8 @@ pub struct Train {
     /// Random seed; the same as `--set train.seed=N`
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list`
+    /// Backbone weights: a file (.safetensors or .pth), a name of `astray weights list`, or `seeded`
+    /// for a random backbone [default: astray-b0, which is in the program]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
@@ -222,6 +223,8 @@ pub struct Bench {
     pub filter: Option<String>,
     #[command(flatten)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
     /// Batch sizes, for what has one
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = positive)]
     pub batch: Vec<usize>,

@@ -32,14 +32,8 @@ pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Devi
             ))),
         };
     };
-    if let Some(name) = &args.variant
-        && !Variant::ALL.iter().any(|variant| variant.name() == name)
-    {
-        let known: Vec<_> = Variant::ALL.iter().map(|v| v.name()).collect();
-        return Err(Error::usage(format!(
-            "--variant: there is no kernel \"{name}\"; expected one of {}",
-            known.join(", ")
-        )));
+    if let Some(name) = &args.variant {
+        check_variant(name, adapter, precision == Precision::F16)?;
     }
     if let Some(folder) = args.shaders.as_ref().filter(|folder| !folder.is_dir()) {
         return Err(Error::usage(format!(
@@ -58,6 +52,26 @@ pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Devi
         max_binding: None,
     };
     gpu::open(adapter.index, &options).map(Device::Gpu)
+}
+
+/// A kernel that is unknown, or that can run nothing on this adapter, is refused: it would not be taken.
+fn check_variant(name: &str, adapter: &AdapterReport, half: bool) -> Result<()> {
+    let (able, unable): (Vec<_>, Vec<_>) =
+        (Variant::ALL.into_iter()).partition(|variant| variant.runs_on(adapter, half));
+    let names = |variants: &[Variant]| variants.iter().map(|v| v.name()).collect::<Vec<_>>();
+    let problem = match names(&unable).contains(&name) {
+        true => format!(
+            "{} cannot run the kernel \"{name}\" in {}",
+            adapter.name,
+            if half { "f16" } else { "f32" }
+        ),
+        false if names(&able).contains(&name) => return Ok(()),
+        false => format!("there is no kernel \"{name}\""),
+    };
+    let able = names(&able).join(", ");
+    Err(Error::usage(format!(
+        "--variant: {problem}; expected one of {able}"
+    )))
 }
 
 /// The adapter that `choice` means, `None` for the CPU. Software adapters, slower than the CPU
@@ -174,6 +188,39 @@ mod tests {
         assert_eq!(index("auto", &machine()[..2]).unwrap(), Some(1));
         assert_eq!(index("auto", &machine()[..1]).unwrap(), None);
         assert_eq!(index("auto", &[]).unwrap(), None);
+    }
+
+    #[test]
+    fn a_kernel_that_would_never_be_taken_is_refused() {
+        let software = &machine()[0];
+        check_variant("winograd4", software, false).unwrap();
+        for (name, half, words) in [
+            (
+                "winograd4",
+                true,
+                "llvmpipe cannot run the kernel \"winograd4\" in f16",
+            ),
+            (
+                "matrix",
+                false,
+                "llvmpipe cannot run the kernel \"matrix\" in f32",
+            ),
+            ("winograd6", false, "there is no kernel \"winograd6\""),
+        ] {
+            let error = check_variant(name, software, half).unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            let message = error.to_string();
+            assert!(message.contains(words), "{message}");
+            assert!(
+                message.contains("expected one of plain, direct, tile64"),
+                "{message}"
+            );
+        }
+        let mut able = machine()[3].clone();
+        able.cooperative_matrices = vec!["8x8x8 F32->F32".into()];
+        able.subgroups = Some([32, 32]);
+        check_variant("matrix", &able, false).unwrap();
+        check_variant("matrix", &able, true).unwrap_err();
     }
 
     #[test]

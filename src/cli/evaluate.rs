@@ -1,7 +1,7 @@
 //! `astray evaluate`: figures on a labelled test set.
 
 use super::args::Evaluate;
-use super::{device, job, output, pictures};
+use super::{backbone, device, job, output, pictures};
 use crate::Result;
 use crate::data::Cache;
 use crate::detector::{Detector, Losses};
@@ -24,14 +24,20 @@ pub fn run(args: &Evaluate) -> Result<u8> {
     }
     let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     let mut all = Vec::new();
-    let mut notes = Vec::new();
+    let (mut notes, mut told) = (Vec::new(), None);
     let mut to_show = Vec::new();
     for dataset in datasets {
         let detector = Detector::load(&job::model_file(&args.model, &dataset.name)?, &device)?;
         job::check_modality(&dataset, detector.config.input.modality)?;
         super::check_weights(&detector, args.weights.as_deref())?;
+        // Models of several categories mostly have the same one.
+        let line = backbone::line(&detector.extractor);
+        if line != told {
+            line.iter().for_each(|line| eprintln!("{line}"));
+            told = line;
+        }
         let (metrics, scored) = job::evaluate(&detector, &dataset, cache.as_ref())?;
-        notes.extend(note(&detector));
+        notes.extend(backbone::note(&detector.extractor));
         all.push(metrics);
         if args.report.is_some() {
             let unit_mm = detector.config.depth.unit_mm;
@@ -63,15 +69,6 @@ pub fn run(args: &Evaluate) -> Result<u8> {
         summary.table()
     })?;
     Ok(0)
-}
-
-/// What a reader must know of a detector.
-pub fn note(detector: &Detector) -> Option<String> {
-    detector.extractor.is_seeded().then(|| {
-        "The backbone is random, calibrated on the training pictures: no ImageNet weights were given. \
-         It shows the whole chain at work; it sees little in RGB alone."
-            .to_string()
-    })
 }
 
 /// Writes `report.html` and `metrics.json` into a folder that holds the pictures.

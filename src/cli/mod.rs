@@ -1,6 +1,7 @@
 //! The command line: each command is a file with `run(&args) -> Result<exit status>`.
 
 pub mod args;
+mod backbone;
 mod bench;
 mod calibrate;
 mod config;
@@ -20,6 +21,7 @@ mod weights;
 
 use crate::cpu::isa::Isa;
 use crate::detector::Detector;
+use crate::weights::Source;
 use crate::{Error, Result};
 use args::{Cli, Command};
 use clap::Parser;
@@ -93,13 +95,15 @@ fn json(value: &impl Serialize) -> Result<String> {
 /// `--weights` beside a model, which holds its backbone: they must be those it was trained with.
 fn check_weights(detector: &Detector, weights: Option<&Path>) -> Result<()> {
     let Some(path) = weights else { return Ok(()) };
-    let found = crate::weights::read(path)?.sha256;
-    if found == detector.extractor.origin() {
+    let found = match Source::of(weights) {
+        Source::Seeded if detector.extractor.is_seeded() => return Ok(()),
+        Source::Seeded => "random".into(),
+        _ => format!("sha256 {}", crate::weights::read(path)?.sha256),
+    };
+    if found.strip_prefix("sha256 ") == Some(detector.extractor.origin()) {
         return Ok(());
     }
-    let message = format!(
-        "sha256 {found}, but the model was trained with {}",
-        detector.extractor.origin()
-    );
+    let origin = backbone::named(&detector.extractor);
+    let message = format!("{found}, but the model was trained with {origin}");
     Err(Error::file(path, message))
 }

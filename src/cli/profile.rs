@@ -1,20 +1,19 @@
 //! `astray profile`: runs a real job and tells where its time went; compares two such runs.
 
-use super::args::{
-    self, Precision, PrecisionArg, Predict, ProfileArgs, ProfileJob, ProfileReport, Train,
-};
+use super::args::{self, Precision, Predict, ProfileArgs, ProfileJob, ProfileReport, Train};
 use super::{device, draw, output, predict, print, train};
-use crate::detector::config::Config;
-use crate::detector::{Detector, Extractor};
+use crate::detector::config::{Config, ImageSize};
+use crate::detector::{Choice, Detector, Extractor};
 use crate::files::write_atomic;
 use crate::profile::{
     About, Change, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches, page,
     peak_resident_bytes, tells_time, trace,
 };
 use crate::tensor::Device;
+use crate::weights::{SEEDED, Source};
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
@@ -40,7 +39,7 @@ struct Job<'a> {
 
 fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     check(&args.report)?;
-    let device = device::open(&args.device, Precision::F32, false)?;
+    let device = device::open(&args.device, args.precision.value, false)?;
     let choices = &args.config;
     let chosen = choices.preset.is_some() || choices.config.is_some();
     if args.model.is_some() && (chosen || !choices.settings.is_empty()) {
@@ -60,10 +59,12 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     let (model, name) = match &args.model {
         Some(model) => (model.clone(), model.display().to_string()),
         None => {
-            let extractor = Extractor::new(&config, &device, args.weights.as_deref(), &[&rgb])?;
+            let source = source(args.weights.as_deref());
+            let extractor = Extractor::new(&config, &device, &source, &[&rgb])?;
+            let name = format!("{} untrained", described(extractor.config()));
             let model = folder.path().join("model.safetensors");
             Detector::untrained(extractor)?.save(&model)?;
-            (model, format!("{} untrained", described(&config)))
+            (model, name)
         }
     };
     let (paths, depth, parts) = match args.paths.is_empty() && args.depth.is_empty() {
@@ -103,9 +104,7 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
         threshold: None,
         weights: args.model.as_ref().and(args.weights.clone()),
         device: args.device.clone(),
-        precision: PrecisionArg {
-            value: Precision::F32,
-        },
+        precision: args.precision.clone(),
     };
     let job = Job {
         name: format!("predict with {name} on {parts}"),
@@ -135,7 +134,7 @@ fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
         config,
         modality: args.modality,
         seed: args.seed,
-        weights: args.weights.clone(),
+        weights: Some(args.weights.clone().unwrap_or(SEEDED.into())),
         device: args.device.clone(),
         category: args.category.clone(),
         out: out.path().to_path_buf(),
@@ -146,6 +145,10 @@ fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
         real.config.config.as_deref(),
         &real.settings(),
     )?;
+    let config = match config.input.modality.has_rgb() {
+        true => Choice::new(&config, &source(args.weights.as_deref()))?.config,
+        false => config,
+    };
     let epochs = [config.train.teacher_epochs, config.train.student_epochs];
     let job = Job {
         name: format!(
@@ -160,12 +163,17 @@ fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
     run_job(job, &device, &args.report)
 }
 
+/// Random weights take as long as others, and are there for every network.
+fn source(weights: Option<&Path>) -> Source {
+    weights.map_or(Source::Seeded, |weights| Source::of(Some(weights)))
+}
+
 /// The choices that decide how long it takes.
 fn described(config: &Config) -> String {
     let modality = config.input.modality;
-    let backbone = match modality.has_rgb() {
-        true => format!(" {} {}²", config.backbone.name, config.input.image_size),
-        false => String::new(),
+    let backbone = match (modality.has_rgb(), config.input.image_size) {
+        (true, ImageSize::Pixels(side)) => format!(" {} {side}²", config.backbone.name),
+        _ => String::new(),
     };
     let modality = match (modality.has_rgb(), modality.has_depth()) {
         (true, true) => "rgb+depth",

@@ -1,11 +1,12 @@
 //! `astray train`: a model from a folder of good parts.
 
 use super::args::{Precision, Train};
-use super::{device, job, output};
+use super::{backbone, device, job, output};
 use crate::data::{Cache, Dataset};
 use crate::detector::config::Config;
 use crate::detector::{Detector, Extractor, Losses, Progress, train};
 use crate::tensor::Device;
+use crate::weights::Source;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -38,13 +39,14 @@ pub fn run_on(
         job::check_modality(dataset, config.input.modality)?;
         output::check_file("--out", &folder(dataset).join(job::MODEL))?;
     }
+    let source = Source::of(args.weights.as_deref());
     let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     for dataset in &datasets {
         let (mut detector, _) = fit(
             &config,
             device,
             dataset,
-            args.weights.as_deref(),
+            &source,
             cache.as_ref(),
             args.device.max_memory,
         )?;
@@ -55,7 +57,7 @@ pub fn run_on(
             "{}: model {}, threshold {threshold:.4}, backbone {}",
             dataset.name,
             folder.join(job::MODEL).display(),
-            detector.extractor.origin()
+            backbone::named(&detector.extractor)
         ))?;
         if dataset.split(config.train.hold_out).1.is_empty() {
             tell(
@@ -85,7 +87,7 @@ pub fn fit(
     config: &Config,
     device: &Device,
     dataset: &Dataset,
-    weights: Option<&Path>,
+    source: &Source,
     cache: Option<&Cache>,
     max_memory: Option<u64>,
 ) -> Result<(Detector, Losses)> {
@@ -98,13 +100,9 @@ pub fn fit(
     }
     let (good, held_out) = dataset.split(config.train.hold_out);
     let pictures: Vec<&Path> = good.iter().filter_map(|s| s.rgb.as_deref()).collect();
-    let mut extractor = Extractor::new(config, device, weights, &pictures)?;
-    if extractor.is_seeded() {
-        eprintln!(
-            "note: no --weights given: the backbone is random ({}), calibrated on the training pictures. \
-             It sees little in RGB alone; ImageNet weights would gain much.",
-            extractor.origin()
-        );
+    let mut extractor = Extractor::new(config, device, source, &pictures)?;
+    if let Some(line) = backbone::line(&extractor) {
+        eprintln!("{line}");
     }
     if let Some(limit) = max_memory
         && let Some(batch) = extractor.limit_memory(good.len(), limit)?

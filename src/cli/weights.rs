@@ -1,9 +1,11 @@
 //! `astray weights`: public weight files, and what is in a weight file.
 
 use super::args::{Dtype, WeightsConvert, WeightsFetch, WeightsInspect, WeightsJob, WeightsList};
+use crate::models::efficientnet::Padding;
 use crate::nn::weights::Float;
 use crate::weights::{
     Conversion, Entry, Event, Inspection, Options, convert, entries, fetch, find, folder, inspect,
+    look_into, shipped,
 };
 use crate::{Error, Result};
 use comfy_table::{Table, presets};
@@ -27,22 +29,38 @@ pub fn run(job: &WeightsJob) -> Result<u8> {
 fn list(args: &WeightsList) -> Result<String> {
     let folder = folder()?;
     let there = |entry: &Entry| Some(folder.join(entry.file())).filter(|file| file.is_file());
+    let own = match shipped::BYTES {
+        Some(_) => Some(look_into(shipped::read()?)?),
+        None => None,
+    };
     if args.json {
         let entry = |entry: Entry| {
             serde_json::json!({
                 "name": entry.name, "network": entry.network, "naming": entry.scheme.to_string(),
                 "padding": entry.scheme.padding(), "mib": entry.mib, "licence": entry.licence,
                 "trained_on": entry.training, "url": entry.url, "sha256": entry.sha256,
-                "file": there(&entry),
+                "file": there(&entry), "shipped": false,
             })
         };
-        return super::json(&entries().into_iter().map(entry).collect::<Vec<_>>());
+        let mut all: Vec<_> = own.iter().map(shipped_json).collect();
+        all.extend(entries().into_iter().map(entry));
+        return super::json(&all);
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["name", "MiB", "licence", "padding", "trained on", "fetched"]);
+    if let Some(own) = &own {
+        table.add_row([
+            shipped::NAME.into(),
+            format!("{:.1}", mib(own)),
+            shipped::LICENCE.into(),
+            word(&own.padding)?,
+            shipped::TRAINING.into(),
+            "in the program".into(),
+        ]);
+    }
     for entry in entries() {
-        let padding = super::json(&entry.scheme.padding())?.replace('"', "");
+        let padding = word(&entry.scheme.padding())?;
         table.add_row([
             entry.name.clone(),
             format!("{:.0}", entry.mib),
@@ -60,7 +78,33 @@ fn list(args: &WeightsList) -> Result<String> {
     ))
 }
 
+fn mib(found: &Inspection) -> f64 {
+    found.bytes as f64 / f64::from(1 << 20)
+}
+
+/// The weights that come with the program, as the public files are listed.
+fn shipped_json(own: &Inspection) -> serde_json::Value {
+    serde_json::json!({
+        "name": shipped::NAME, "network": shipped::NETWORK, "naming": own.naming,
+        "padding": own.padding, "mib": mib(own), "licence": shipped::LICENCE,
+        "trained_on": shipped::TRAINING, "url": null, "sha256": own.sha256, "file": null,
+        "shipped": true,
+    })
+}
+
+/// As JSON spells it, without the quotes.
+fn word(padding: &Padding) -> Result<String> {
+    Ok(super::json(padding)?.replace('"', ""))
+}
+
 fn fetched(args: &WeightsFetch) -> Result<String> {
+    if shipped::is_called(&args.name) {
+        shipped::read()?;
+        return Ok(format!(
+            "{} is in the program: nothing to fetch",
+            shipped::NAME
+        ));
+    }
     let entry = match &args.source {
         Some(source) if args.name.contains(':') => {
             return Err(Error::usage(format!(
@@ -100,10 +144,9 @@ fn fetched(args: &WeightsFetch) -> Result<String> {
     let file = fetch(&entry, &folder()?, &options, &mut tell);
     bar.finish_and_clear();
     Ok(format!(
-        "{}\nuse it: astray train parts --weights {} --set backbone.name={}",
+        "{}\nuse it: astray train parts --weights {}",
         file?.display(),
-        entry.name,
-        entry.network
+        entry.name
     ))
 }
 
@@ -141,7 +184,6 @@ fn summary(found: &Inspection, with_tensors: bool) -> Result<String> {
     let mut types: Vec<&str> = found.tensors.iter().map(|t| t.dtype).collect();
     types.sort_unstable();
     types.dedup();
-    let padding = super::json(&found.padding)?.replace('"', "");
     let rows = [
         ("file", found.file.display().to_string()),
         ("bytes", found.bytes.to_string()),
@@ -151,7 +193,7 @@ fn summary(found: &Inspection, with_tensors: bool) -> Result<String> {
             networks.collect::<Vec<_>>().join(" or ") + ", " + &extent,
         ),
         ("naming", found.naming.clone()),
-        ("padding", padding),
+        ("padding", word(&found.padding)?),
         ("parameters", found.parameters.to_string()),
         (
             "tensors",

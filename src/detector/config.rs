@@ -34,8 +34,8 @@ pub struct Config {
 #[serde(deny_unknown_fields)]
 pub struct Input {
     pub modality: Modality,
-    /// Side of the square image, in pixels; a multiple of 32.
-    pub image_size: usize,
+    /// `"auto"`, or the side of the square image in pixels; a multiple of 32.
+    pub image_size: ImageSize,
     pub resize: Resize,
     /// Scale every feature channel to mean 0 and variance 1 over the good parts. Not in the paper.
     pub standardise: bool,
@@ -65,6 +65,7 @@ pub struct Depth {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Backbone {
+    /// `"auto"`, which is the network of the weights, or its name.
     pub name: String,
     /// `"auto"`, or the 0-based index of the block whose output is taken.
     pub tap: Tap,
@@ -159,7 +160,7 @@ impl Config {
             preset: "mvtec2d".into(),
             input: Input {
                 modality: Modality::Rgb,
-                image_size: 768,
+                image_size: ImageSize::Pixels(768),
                 resize: Resize::Stretch,
                 standardise: false,
             },
@@ -223,13 +224,15 @@ impl Config {
         config
     }
 
-    /// A small student and a short training, for two CPU cores and a small backbone.
+    /// A small student and a short training, for two CPU cores and a small backbone: the one that comes
+    /// with the program, where there are no other weights.
     fn tiny() -> Self {
         let mut config = Self::mvtec3d();
         config.preset = "tiny".into();
         config.input.modality = Modality::Rgb;
         config.input.standardise = true;
-        config.backbone.name = "efficientnetv2_b0".into();
+        config.input.image_size = ImageSize::Auto;
+        config.backbone.name = AUTO.into();
         config.teacher.kernels = vec![3, 3, 3, 3];
         config.student.width = 128;
         config.student.blocks = 2;
@@ -260,6 +263,19 @@ impl Config {
         let mut all = vec![first; extra];
         all.extend(kernels.iter().skip(skip));
         all
+    }
+
+    /// Pixels along a side of the depth map once it is folded into channels.
+    pub fn depth_map_side(&self) -> usize {
+        self.depth.size / self.depth.unshuffle
+    }
+
+    /// Pixels along a side of the picture that a backbone of this stride sees.
+    pub fn image_side(&self, stride: usize) -> usize {
+        match self.input.image_size {
+            ImageSize::Auto => self.depth_map_side() * stride,
+            ImageSize::Pixels(side) => side,
+        }
     }
 
     /// Checks what one value alone cannot show.
@@ -302,22 +318,11 @@ impl Config {
         let holds = (0.0..=1.0).contains(&slope);
         check(holds, "student.slope", slope, "a number from 0 to 1")?;
 
-        let side = input.image_size;
-        let holds = side % 32 == 0 && (32..=8192).contains(&side);
-        let expected = "a multiple of 32 from 32 to 8192";
-        check(holds, "input.image_size", side, expected)?;
         let holds = depth.size <= 8192 && depth.size.is_multiple_of(depth.unshuffle);
         let expected = format!("a multiple of depth.unshuffle = {}", depth.unshuffle);
         check(holds, "depth.size", depth.size, &expected)?;
-        if input.modality == Modality::RgbDepth {
-            let map = depth.size / depth.unshuffle;
-            let stride = side / map;
-            let holds = stride * map == side && [2, 4, 8, 16, 32].contains(&stride);
-            let expected = format!(
-                "a side so that depth.size / depth.unshuffle ({map} here) is input.image_size / stride, \
-                 where the backbone's stride is 2, 4, 8, 16 or 32"
-            );
-            check(holds, "input.image_size", side, &expected)?;
+        if let ImageSize::Pixels(side) = input.image_size {
+            self.check_side(side)?;
         }
         let channels = self.positional.channels;
         let expected = "a multiple of 4, or 0 to turn the encoding off";
@@ -341,6 +346,25 @@ impl Config {
         check(holds, "train.student_epochs", epochs, expected)?;
         let holds = self.train.seed <= i64::MAX as u64;
         check(holds, "train.seed", self.train.seed, "at most 2^63 - 1")
+    }
+}
+
+impl Config {
+    fn check_side(&self, side: usize) -> Result<()> {
+        let holds = side.is_multiple_of(32) && (32..=8192).contains(&side);
+        let expected = "a multiple of 32 from 32 to 8192";
+        check(holds, "input.image_size", side, expected)?;
+        if self.input.modality != Modality::RgbDepth {
+            return Ok(());
+        }
+        let map = self.depth_map_side();
+        let stride = side / map;
+        let holds = stride * map == side && [2, 4, 8, 16, 32].contains(&stride);
+        let expected = format!(
+            "a side so that depth.size / depth.unshuffle ({map} here) is input.image_size / stride, \
+             where the backbone's stride is 2, 4, 8, 16 or 32; \"auto\" is such a side"
+        );
+        check(holds, "input.image_size", side, &expected)
     }
 }
 

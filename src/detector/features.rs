@@ -1,6 +1,7 @@
 //! From files to the maps that teacher and student see.
 
-use super::config::{self, Config, Tap};
+use super::backbone::{Choice, check_picture};
+use super::config::{self, Config};
 use crate::data::{
     Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Key, Rgb, preprocess,
     resize::Resize,
@@ -10,6 +11,7 @@ use crate::models::efficientnet::{Backbone, EfficientNet, Padding};
 use crate::ops::unshuffle::unshuffle;
 use crate::tape::Tape;
 use crate::tensor::{Device, Tensor};
+use crate::weights::Source;
 use crate::{Error, Result};
 use std::path::Path;
 
@@ -41,6 +43,7 @@ enum Picture {
 
 /// The frozen front of a detector.
 pub struct Extractor {
+    /// Where there is a network, nothing in it is `auto`.
     pub(super) config: Config,
     pub(super) device: Device,
     pub(super) net: Option<EfficientNet>,
@@ -65,14 +68,15 @@ pub(super) fn resize(choice: config::Resize) -> Resize {
 }
 
 impl Extractor {
-    /// With the weights of a file or a public name ([`crate::weights::read`]), or, without, a seeded backbone that is calibrated on `pictures`.
+    /// With weights from `source`; a seeded backbone is calibrated on `pictures`. Depth alone needs no
+    /// backbone.
     ///
     /// # Errors
-    /// Weights or pictures that cannot be used.
+    /// Weights or pictures that cannot be used, see [`Choice::new`].
     pub fn new(
         config: &Config,
         device: &Device,
-        weights: Option<&Path>,
+        source: &Source,
         pictures: &[&Path],
     ) -> Result<Self> {
         let mut extractor = Self {
@@ -84,61 +88,55 @@ impl Extractor {
         if !config.input.modality.has_rgb() {
             return Ok(extractor);
         }
-        match weights {
-            Some(path) => {
-                let weights = crate::weights::read(path)?;
-                let padding = padding(config.backbone.padding);
-                extractor.origin = weights.sha256.clone();
-                extractor.net = Some(EfficientNet::load(
-                    device,
-                    extractor.backbone()?,
-                    &weights,
-                    padding,
-                )?);
+        let choice = Choice::new(config, source)?;
+        extractor.config = choice.config;
+        let (network, padding) = (choice.network, padding(config.backbone.padding));
+        match choice.weights {
+            Some(weights) => {
+                let net = EfficientNet::load(device, network, &weights, padding)?;
+                check_picture(config, &extractor.config, net.backbone())?;
+                extractor.origin = weights.sha256;
+                extractor.net = Some(net);
             }
             None => {
-                let mut net = EfficientNet::seeded(
-                    device,
-                    extractor.backbone()?,
-                    padding(config.backbone.padding),
-                    config.train.seed,
-                )?;
+                let seed = config.train.seed;
+                let mut net = EfficientNet::seeded(device, network, padding, seed)?;
+                check_picture(config, &extractor.config, net.backbone())?;
                 let step = pictures.len().div_ceil(CALIBRATION_PICTURES).max(1);
                 let chosen = pictures.iter().step_by(step);
                 let mut batch = Vec::new();
                 for path in chosen.clone() {
-                    batch.extend(extractor.picture(path)?);
+                    batch.extend(extractor.picture(&net, path)?);
                 }
-                let side = config.input.image_size;
+                let side = extractor.image_side(&net);
                 net.calibrate(&Tensor::new(
                     device,
                     [chosen.count(), side, side, 3],
                     batch,
                 )?)?;
-                extractor.origin = format!("seeded {}", config.train.seed);
+                extractor.origin = format!("seeded {seed}");
                 extractor.net = Some(net);
             }
         }
         Ok(extractor)
     }
 
-    pub(super) fn backbone(&self) -> Result<Backbone> {
-        let tap = match self.config.backbone.tap {
-            Tap::Auto => None,
-            Tap::Block(block) => Some(block),
-        };
-        let backbone = Backbone::new(&self.config.backbone.name, tap)?;
-        let (side, stride) = (self.config.input.image_size, backbone.stride());
-        if side % stride != 0 {
-            let message = format!(
-                "input.image_size = {side}: expected a multiple of the backbone's stride {stride}"
-            );
-            return Err(Error::usage(message));
-        }
-        Ok(backbone)
+    /// Pixels along a side of the picture that the network sees.
+    fn image_side(&self, net: &EfficientNet) -> usize {
+        self.config.image_side(net.backbone().stride())
     }
 
-    /// Is the backbone random, for want of weights?
+    /// As it was given, but nothing is `auto` that the network decides.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The network up to its tap; depth alone needs none.
+    pub fn network(&self) -> Option<&Backbone> {
+        self.net.as_ref().map(EfficientNet::backbone)
+    }
+
+    /// Is the backbone random?
     pub fn is_seeded(&self) -> bool {
         self.origin.starts_with("seeded")
     }
@@ -151,8 +149,8 @@ impl Extractor {
     /// Pixels along a side of the feature map.
     pub fn side(&self) -> usize {
         match &self.net {
-            Some(net) => self.config.input.image_size / net.backbone().stride(),
-            None => self.config.depth.size / self.config.depth.unshuffle,
+            Some(net) => self.image_side(net) / net.backbone().stride(),
+            None => self.config.depth_map_side(),
         }
     }
 
@@ -168,8 +166,8 @@ impl Extractor {
     }
 
     /// A picture at the size of the input, normalised, `[side,side,3]`.
-    fn picture(&self, path: &Path) -> Result<Vec<f32>> {
-        let side = self.config.input.image_size;
+    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<Vec<f32>> {
+        let side = self.image_side(net);
         let (picture, _) = Rgb::load(path)?.fit(side, side, resize(self.config.input.resize));
         Ok(picture.normalize())
     }
@@ -242,7 +240,7 @@ impl Extractor {
     ) -> Result<Picture> {
         // A seeded backbone is another one for every set of pictures.
         let Some(cache) = cache.filter(|_| !self.is_seeded()) else {
-            return Ok(Picture::New(self.picture(path)?, None));
+            return Ok(Picture::New(self.picture(net, path)?, None));
         };
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         let how = format!(
@@ -250,13 +248,13 @@ impl Extractor {
             net.backbone().name,
             net.backbone().blocks.len() - 1,
             net.padding(),
-            self.config.input.image_size,
+            self.image_side(net),
             self.config.input.resize
         );
         let key = cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]);
         Ok(match cache.get(&key, &self.picture_shape(net)) {
             Some(features) => Picture::Known(features),
-            None => Picture::New(self.picture(path)?, Some(key)),
+            None => Picture::New(self.picture(net, path)?, Some(key)),
         })
     }
 
@@ -319,7 +317,7 @@ impl Extractor {
             Picture::Known(features) => return Ok(features),
             Picture::New(pixels, key) => (pixels, key),
         };
-        let size = self.config.input.image_size;
+        let size = self.image_side(net);
         let x = Tensor::new(&self.device, [1, size, size, 3], pixels)?;
         let features = net.forward(&x)?.to_vec()?;
         if let (Some(cache), Some(key)) = (cache, key)

@@ -1,6 +1,7 @@
 //! The detector: features, teacher, student, score, threshold; trained, saved, loaded.
 
 mod ahead;
+mod backbone;
 pub mod config;
 mod features;
 mod memory;
@@ -10,6 +11,7 @@ mod standard;
 mod train;
 
 pub use ahead::read_ahead;
+pub use backbone::Choice;
 pub use features::{Extractor, Features, Part};
 pub use model::{Detector, StudentNet};
 pub use score::Scored;

@@ -1,6 +1,7 @@
 //! A trained detector and its file: one safetensors file with backbone, teacher, student and
 //! threshold; the configuration, the program's version and the backbone's origin in its metadata.
 
+use super::backbone::network;
 use super::config::{Config, StudentKind};
 use super::{Extractor, Features, Standard};
 use crate::evaluate::Rule;
@@ -203,8 +204,9 @@ impl Detector {
             let known = [Padding::Same, Padding::Symmetric, Padding::Same456];
             let padding = known.into_iter().find(|p| format!("{p:?}") == *padding);
             let padding = padding.ok_or_else(|| Error::file(path, "its padding is unknown"))?;
-            let net = EfficientNet::zeros(device, extractor.backbone()?, padding)?;
-            extractor.net = Some(net);
+            let network = network(&config)
+                .map_err(|e| Error::file(path, format!("the model is damaged: {e}")))?;
+            extractor.net = Some(EfficientNet::zeros(device, network, padding)?);
         }
         let channels = extractor.channels();
         let standard = match config.input.standardise {

@@ -26,6 +26,8 @@ pub struct Weights {
     pub path: PathBuf,
     /// Of the whole file, in lower-case hex.
     pub sha256: String,
+    /// The file's length.
+    pub bytes: u64,
     pub tensors: BTreeMap<String, Array>,
     /// The free text entries of a safetensors header; empty for PyTorch files.
     pub metadata: HashMap<String, String>,
@@ -91,6 +93,7 @@ impl Weights {
         Ok(Self {
             path: path.to_path_buf(),
             sha256: sha256(bytes),
+            bytes: bytes.len() as u64,
             tensors,
             metadata,
         })

@@ -167,6 +167,13 @@ impl Recorder {
         if let Some(state) = state {
             state.finish(timings, &mut recording);
         }
+        if device.is_half() {
+            // Costs are told for f32.
+            recording
+                .calls
+                .iter_mut()
+                .for_each(|call| call.cost.bytes /= 2);
+        }
         Ok((result, recording))
     }
 

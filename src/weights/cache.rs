@@ -1,6 +1,7 @@
 //! The folder of fetched files. Nothing in it is trusted: a file is checked against the table and
 //! against what was noted when it came.
 
+use super::shipped;
 use super::table::{Entry, find};
 use crate::files;
 use crate::models::efficientnet::{Backbone, EfficientNet, Scheme};
@@ -45,16 +46,20 @@ pub(super) fn receipt(file: &Path) -> Option<Receipt> {
     serde_json::from_slice(&std::fs::read(beside(file, ".json")).ok()?).ok()
 }
 
-/// Weights from a file, or from the cache by the name of a public file. A file of that name goes
-/// first.
+/// Weights from a file; by name those that come with the program, or a public file's from the cache.
+/// A file of that name goes first.
 ///
 /// # Errors
 /// A name that is unknown or was not fetched; a fetched file that has changed since; see
 /// [`Weights::read`].
 pub fn read(path: &Path) -> Result<Weights> {
-    match named(path)? {
-        Some(entry) => read_fetched(&entry, &folder()?),
+    match name(path) {
         None => Weights::read(path),
+        Some(name) if shipped::is_called(name) => shipped::read(),
+        Some(name) => match find(name) {
+            Ok(entry) => read_fetched(&entry, &folder()?),
+            Err(e) => Err(Error::usage(format!("there is no file `{name}`, and {e}"))),
+        },
     }
 }
 
@@ -81,17 +86,11 @@ pub fn read_fetched(entry: &Entry, folder: &Path) -> Result<Weights> {
     }
 }
 
-/// The public file that `path` names: nothing of that name is there, and it has neither folder nor
+/// `path` as the name of weights: nothing of that name is there, and it has neither folder nor
 /// ending.
-fn named(path: &Path) -> Result<Option<Entry>> {
+pub(super) fn name(path: &Path) -> Option<&str> {
     let plain = path.file_name() == Some(path.as_os_str()) && path.extension().is_none();
-    match path.to_str() {
-        Some(name) if plain && !path.exists() => match find(name) {
-            Ok(entry) => Ok(Some(entry)),
-            Err(e) => Err(Error::usage(format!("there is no file `{name}`, and {e}"))),
-        },
-        _ => Ok(None),
-    }
+    path.to_str().filter(|_| plain && !path.exists())
 }
 
 /// Why a file of this sha256 is not the one that was fetched, if it is not.

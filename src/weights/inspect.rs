@@ -61,14 +61,19 @@ pub struct Tensor {
     pub dtype: &'static str,
 }
 
-/// Looks into a file, or into the fetched one of this name. NaN and infinity are refused.
+/// Looks into a file, or into what is known by this name. NaN and infinity are refused.
 ///
 /// # Errors
 /// See [`read`]; a file that begins as no known network does.
 pub fn inspect(path: &Path) -> Result<Inspection> {
-    let weights = read(path)?;
-    let file = &weights.path;
-    let bytes = file.metadata().map_err(|e| Error::file(file, e))?.len();
+    look_into(read(path)?)
+}
+
+/// The same of weights that were read.
+///
+/// # Errors
+/// They begin as no known network does.
+pub fn look_into(weights: Weights) -> Result<Inspection> {
     let (scheme, backbones) = known(&weights)?;
     let network = |backbone: &Backbone| Network {
         name: backbone.name.clone(),
@@ -80,7 +85,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         dtype: array.stored.name(),
     };
     Ok(Inspection {
-        bytes,
+        bytes: weights.bytes,
         naming: scheme.to_string(),
         networks: backbones.iter().map(network).collect(),
         padding: scheme.padding(),
@@ -92,6 +97,26 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
         sha256: weights.sha256,
         metadata: weights.metadata.into_iter().collect(),
     })
+}
+
+/// The network that the weights are of, tapped at their last block.
+///
+/// # Errors
+/// None that is known, or several: a file that was cut before they differ.
+pub fn network(weights: &Weights) -> Result<Backbone> {
+    let (_, mut alike) = known(weights)?;
+    if alike.len() > 1 {
+        let names: Vec<&str> = alike.iter().map(|b| b.name.as_str()).collect();
+        return Err(Error::usage(format!(
+            "{}: blocks 0 to {} are the same in {}: say which network it is, such as \
+             `--set backbone.name={}`",
+            weights.path.display(),
+            alike[0].blocks.len() - 1,
+            names.join(", "),
+            names[0]
+        )));
+    }
+    Ok(alike.swap_remove(0))
 }
 
 /// The networks that a file may hold, at least one, tapped at its last block.

@@ -1,5 +1,6 @@
 //! The public files that can be loaded: names, addresses, checksums, licences.
 
+use super::shipped;
 use crate::models::efficientnet::Scheme;
 use crate::{Error, Result};
 
@@ -143,20 +144,25 @@ pub fn entries() -> Vec<Entry> {
     PUBLISHERS.iter().flat_map(files).collect()
 }
 
+/// People write capitals and `_`.
+pub(super) fn plain(name: &str) -> String {
+    name.to_lowercase().replace('_', "-")
+}
+
 /// The file of this name. `torchvision:` may be said or left out; `_` is as good as `-`.
 ///
 /// # Errors
 /// [`Error::Usage`] with the nearest name.
 pub fn find(name: &str) -> Result<Entry> {
-    let plain = |name: &str| name.to_lowercase().replace('_', "-");
     let wanted = plain(name);
     let wanted = wanted.strip_prefix("torchvision:").unwrap_or(&wanted);
     let mut all = entries();
     if let Some(found) = all.iter().position(|entry| plain(&entry.name) == wanted) {
         return Ok(all.swap_remove(found));
     }
-    let near = |entry: &&Entry| (1000.0 * strsim::jaro_winkler(&entry.name, wanted)) as u32;
-    let near = all.iter().max_by_key(near).map(|entry| entry.name.as_str());
+    let near = |known: &&str| (1000.0 * strsim::jaro_winkler(known, wanted)) as u32;
+    let names = all.iter().map(|entry| entry.name.as_str());
+    let near = names.chain([shipped::NAME]).max_by_key(near);
     Err(Error::usage(format!(
         "no public weights `{name}`; did you mean `{}`? `astray weights list` shows all",
         near.unwrap_or_default()

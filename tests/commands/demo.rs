@@ -1,14 +1,22 @@
 //! `astray demo` is the same work every time.
 
-use super::{SMALL, Workplace, tree};
+use super::shipped::{LINE, are_there};
+use super::{SMALL, Workplace, default_weights, tree};
 
 #[test]
 fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
     let place = Workplace::new();
     let settings = SMALL.map(|s| format!(" --set {s}")).concat();
     let demo = |name: &str, seed: u64| {
-        let line = format!("demo --out {name} --seed {seed} --device cpu{settings}");
-        let told = place.run(&line).ok();
+        let weights = default_weights();
+        let line = format!("demo --out {name} --seed {seed} --device cpu{settings}{weights}");
+        let run = place.run(&line);
+        if are_there() {
+            assert_eq!(run.err.matches(LINE).count(), 1, "{}", run.err);
+            let page = std::fs::read_to_string(place.path(name).join("report.html")).unwrap();
+            assert!(page.contains("The backbone is astray-b0"), "{page}");
+        }
+        let told = run.ok();
         assert!(told.contains(&format!("{name}/report.html")), "{told}");
         let read = |file: &str| std::fs::read(place.path(name).join(file)).unwrap();
         (read("metrics.json"), read("model.safetensors"))

@@ -287,7 +287,8 @@ fn demo_never_removes_parts_that_it_did_not_draw() {
     place.draw_ad("parts", 0, 2);
     let before = super::tree(&place.path("parts"));
     let settings = super::SMALL.map(|s| format!(" --set {s}")).concat();
-    let run = place.run(&format!("demo --out . --device cpu{settings}"));
+    let weights = super::default_weights();
+    let run = place.run(&format!("demo --out . --device cpu{settings}{weights}"));
     assert_eq!(run.status, 1);
     assert!(
         run.err.contains("expected an empty or new folder"),

@@ -11,6 +11,8 @@ mod kernels;
 mod memory;
 mod precision;
 mod profile;
+mod shipped;
+mod subgroups;
 mod weights;
 
 use std::collections::BTreeMap;
@@ -202,7 +204,19 @@ fn train_line(line: &str) -> String {
     let settings = SMALL.map(|s| format!(" --set {s}")).concat();
     // What a test sets comes later and wins.
     let (data, options) = line.split_once(' ').unwrap_or((line, ""));
-    format!("train {data} --device cpu{settings} {options}")
+    let weights = match options.contains("--weights") {
+        true => "",
+        false => default_weights(),
+    };
+    format!("train {data} --device cpu{settings} {options}{weights}")
+}
+
+/// For tests to which the weights do not matter: nothing, where the program holds its own.
+fn default_weights() -> &'static str {
+    match shipped::are_there() {
+        true => "",
+        false => " --weights seeded",
+    }
 }
 
 fn finish(command: &mut Command, input: &str) -> Run {

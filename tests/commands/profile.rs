@@ -343,3 +343,33 @@ fn bench_lists_what_its_help_promises() {
         run.err
     );
 }
+
+#[test]
+fn in_half_precision_the_same_work_moves_half_the_bytes() {
+    let place = Workplace::new();
+    let work = |precision: &str| {
+        let line = format!("predict --device 0 --rounds 1 --precision {precision}");
+        let (_, profile) = profile(&place, &line);
+        let total = |key: &str| -> f64 {
+            let kernels = profile["kernels"].as_array().unwrap();
+            let convolutions = kernels.iter().filter(|k| k["op"] == "conv2d");
+            convolutions
+                .map(|k| number(&k[key]) * number(&k["calls"]))
+                .sum()
+        };
+        (total("flops"), total("bytes"))
+    };
+    let (single, half) = (work("f32"), work("f16"));
+    assert!(
+        single.0 > 0.0 && near(single.0, half.0),
+        "{single:?} {half:?}"
+    );
+    assert!(near(single.1, 2.0 * half.1), "{single:?} {half:?}");
+    let run = place.run("bench conv2d --device cpu --precision f16");
+    assert_eq!(run.status, 2, "{}", run.err);
+    assert!(
+        run.err.contains("--precision f16: this is for a GPU"),
+        "{}",
+        run.err
+    );
+}

@@ -94,6 +94,7 @@ fn weights(reference: &Reference, model: &str, padding: &str) -> Weights {
     Weights {
         path: format!("{model} (generated)").into(),
         sha256: String::new(),
+        bytes: 0,
         tensors,
         metadata: Default::default(),
     }
@@ -260,6 +261,7 @@ fn naming_schemes_load() {
         let weights = |tensors| Weights {
             path: "w.pth".into(),
             sha256: String::new(),
+            bytes: 0,
             tensors,
             metadata: Default::default(),
         };

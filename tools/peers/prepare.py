@@ -88,6 +88,7 @@ def prepare(program, folder):
             train(program, folder, folder / f"model-{name}", *chosen)
     if not (folder / f"model-{SMALL}").exists():
         chosen = ("--preset", "tiny", "--modality", "rgb", "--set", "input.image_size=256")
+        chosen += ("--set", "backbone.name=efficientnetv2_b0", "--weights", "seeded")
         train(program, folder, folder / f"model-{SMALL}", *chosen)
     if not inputs.picture_file(folder, small=True).exists():
         Image.fromarray(generator.picture("peers.small", 256, 256)).save(

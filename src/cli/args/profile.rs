@@ -1,6 +1,6 @@
 //! The arguments of `astray profile`.
 
-use super::{CacheArg, CategoryArg, ConfigArgs, DeviceArg, ModalityArg, positive};
+use super::{CacheArg, CategoryArg, ConfigArgs, DeviceArg, ModalityArg, PrecisionArg, positive};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -36,11 +36,13 @@ pub struct ProfilePredict {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// Backbone weights of the untrained model: a file (.safetensors or .pth) or a name of `astray
-    /// weights list`
+    /// weights list` [default: random ones, which take as long]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub device: DeviceArg,
+    #[command(flatten)]
+    pub precision: PrecisionArg,
     #[command(flatten)]
     pub report: ProfileReport,
 }
@@ -57,7 +59,8 @@ pub struct ProfileTrain {
     /// Random seed; the same as `--set train.seed=N`
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list`
+    /// Backbone weights: a file (.safetensors or .pth) or a name of `astray weights list` [default:
+    /// random ones, which take as long]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]

@@ -12,7 +12,7 @@ pub struct WeightsArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum WeightsJob {
-    /// List the public files: name, size, licence, padding, and whether they are fetched
+    /// List what is in the program and the public files: name, size, licence, padding, where it is
     #[command(after_help = "Example: astray weights list")]
     List(WeightsList),
     /// Download a public file, check it, and keep it for `--weights NAME`
@@ -31,7 +31,8 @@ pub enum WeightsJob {
 pub const WEIGHTS_HELP: &str = "\
 Example: astray weights fetch efficientnet-b5
 
-A fetched file is used by its name: astray train parts --weights efficientnet-b5";
+A fetched file is used by its name: astray train parts --weights efficientnet-b5. Without --weights
+it is astray-b0, which is in the program.";
 
 const FETCH_HELP: &str = "\
 Example: astray weights fetch efficientnet-b5
@@ -72,7 +73,7 @@ pub struct WeightsFetch {
 
 #[derive(Debug, Args)]
 pub struct WeightsInspect {
-    /// A weight file (.safetensors or .pth), or the name of a fetched one
+    /// A weight file (.safetensors or .pth), astray-b0, or the name of a fetched one
     pub file: PathBuf,
     /// Show every tensor
     #[arg(long)]
@@ -84,7 +85,7 @@ pub struct WeightsInspect {
 
 #[derive(Debug, Args)]
 pub struct WeightsConvert {
-    /// A weight file (.safetensors or .pth), or the name of a fetched one
+    /// A weight file (.safetensors or .pth), astray-b0, or the name of a fetched one
     pub input: PathBuf,
     /// The safetensors file to write
     pub output: PathBuf,

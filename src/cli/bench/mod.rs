@@ -3,7 +3,7 @@
 mod models;
 mod operators;
 
-use super::args::{Bench, Precision};
+use super::args::Bench;
 use super::{device, job, output, print};
 use crate::files::write_atomic;
 use crate::profile::{Case, Measured, Roof, measure};
@@ -34,7 +34,7 @@ pub fn run(args: &Bench) -> Result<u8> {
         output::check_file("--json", file)?;
     }
     let plans = wanted(args)?;
-    let device = device::open(&args.device, Precision::F32, false)?;
+    let device = device::open(&args.device, args.precision.value, false)?;
     let roof = Roof::measure(&device, true)?;
     let bar = job::bar("bench", plans.len());
     let time = Duration::from_secs_f64(args.seconds);

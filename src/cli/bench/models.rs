@@ -15,6 +15,7 @@ use crate::nn::random::{Random, named_tensor};
 use crate::ops::{adam::Adam, distance::distance, likelihood::likelihood, sum::sum};
 use crate::tape::Tape;
 use crate::tensor::{Device, Shape, Tensor};
+use crate::weights::Source;
 use std::path::Path;
 
 pub fn plans(batches: &[usize]) -> Vec<Plan> {
@@ -77,7 +78,7 @@ impl Scene {
     fn new(preset: &str, device: &Device, n: usize) -> Result<Self> {
         let config = Config::preset(preset)?;
         let backbone = Backbone::new(&config.backbone.name, None)?;
-        let side = config.input.image_size / backbone.stride();
+        let side = config.image_side(backbone.stride()) / backbone.stride();
         let depth = match config.input.modality {
             Modality::Rgb => 0,
             _ => config.depth.unshuffle * config.depth.unshuffle,
@@ -199,7 +200,7 @@ fn predict(preset: &str, device: &Device) -> Result<Made> {
     let rgb = folder.path().join("train/good/rgb/000.png");
     let xyz = folder.path().join("train/good/xyz/000.tiff");
     let config = Config::preset(preset)?;
-    let extractor = Extractor::new(&config, device, None, &[&rgb])?;
+    let extractor = Extractor::new(&config, device, &Source::Seeded, &[&rgb])?;
     let detector = Detector::untrained(extractor)?;
     let depth = config.input.modality.has_depth();
     Ok(Made {
@@ -234,7 +235,7 @@ fn depth(device: &Device, side: usize) -> Result<Made> {
     let map = DepthMap::new(side, side, z)?;
     let mut config = Config::preset("mvtec3d")?;
     config.input.modality = Modality::Depth;
-    let options = Extractor::new(&config, device, None, &[])?.depth_options();
+    let options = Extractor::new(&config, device, &Source::Seeded, &[])?.depth_options();
     Ok(Made {
         shape: format!("{side}x{side}, 15 % holes"),
         work: Box::new(move || preprocess(&map, &options, Path::new("drawn")).map(drop)),

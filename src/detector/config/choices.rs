@@ -120,39 +120,85 @@ pub enum ScoreSource {
 
 /// Which block of the backbone gives the features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "TapValue", into = "TapValue")]
+#[serde(try_from = "NumberOrAuto", into = "NumberOrAuto")]
 pub enum Tap {
-    /// The backbone's own choice: for B5 block 35, the last of its sixth stage.
+    /// The last block of the weights that come with the program; otherwise the backbone's own choice:
+    /// for B5 block 35, the last of its sixth stage.
     Auto,
     /// The output of this block, counted from 0.
     Block(usize),
 }
 
-/// [`Tap`] as TOML spells it: `"auto"` or a block index.
+/// Side of the square that a picture is resized to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrAuto", into = "NumberOrAuto")]
+pub enum ImageSize {
+    /// The side at which the features' map is as fine as the depth map's: `depth.size /
+    /// depth.unshuffle` times the backbone's stride.
+    Auto,
+    /// So many pixels.
+    Pixels(usize),
+}
+
+/// What the word `auto` stands for in TOML, beside numbers and names.
+pub const AUTO: &str = "auto";
+
+/// [`Tap`] and [`ImageSize`] as TOML spells them: `"auto"` or a number.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
-enum TapValue {
-    Index(usize),
+enum NumberOrAuto {
+    Number(usize),
     Word(String),
 }
 
-impl TryFrom<TapValue> for Tap {
-    type Error = String;
+impl NumberOrAuto {
+    /// None for `auto`.
+    fn number(self) -> Result<Option<usize>, String> {
+        match self {
+            Self::Number(number) => Ok(Some(number)),
+            Self::Word(word) if word == AUTO => Ok(None),
+            Self::Word(_) => Err("neither a number nor \"auto\"".into()),
+        }
+    }
 
-    fn try_from(value: TapValue) -> Result<Self, String> {
-        match value {
-            TapValue::Index(block) => Ok(Self::Block(block)),
-            TapValue::Word(word) if word == "auto" => Ok(Self::Auto),
-            TapValue::Word(_) => Err("not a block".into()),
+    fn of(number: Option<usize>) -> Self {
+        match number {
+            Some(number) => Self::Number(number),
+            None => Self::Word(AUTO.into()),
         }
     }
 }
 
-impl From<Tap> for TapValue {
+impl TryFrom<NumberOrAuto> for Tap {
+    type Error = String;
+
+    fn try_from(value: NumberOrAuto) -> Result<Self, String> {
+        Ok(value.number()?.map_or(Self::Auto, Self::Block))
+    }
+}
+
+impl From<Tap> for NumberOrAuto {
     fn from(tap: Tap) -> Self {
-        match tap {
-            Tap::Auto => Self::Word("auto".into()),
-            Tap::Block(block) => Self::Index(block),
-        }
+        Self::of(match tap {
+            Tap::Auto => None,
+            Tap::Block(block) => Some(block),
+        })
+    }
+}
+
+impl TryFrom<NumberOrAuto> for ImageSize {
+    type Error = String;
+
+    fn try_from(value: NumberOrAuto) -> Result<Self, String> {
+        Ok(value.number()?.map_or(Self::Auto, Self::Pixels))
+    }
+}
+
+impl From<ImageSize> for NumberOrAuto {
+    fn from(size: ImageSize) -> Self {
+        Self::of(match size {
+            ImageSize::Auto => None,
+            ImageSize::Pixels(side) => Some(side),
+        })
     }
 }

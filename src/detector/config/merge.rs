@@ -188,6 +188,9 @@ fn expected(key: &str, old: &Value, error: &toml::de::Error) -> String {
     if key == "backbone.tap" {
         return "expected \"auto\" or a block index counted from 0, such as 35".into();
     }
+    if key == "input.image_size" {
+        return "expected \"auto\" or a whole number of pixels, such as 384".into();
+    }
     let message = error.message();
     if let Some((_, variants)) = message.split_once(", expected ")
         && message.starts_with("unknown variant")

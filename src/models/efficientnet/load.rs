@@ -1,6 +1,6 @@
 //! Building an extractor: from published weights, or seeded where there are none.
 
-use super::lookalike::lookalike;
+use super::lookalike::lookalikes;
 use super::names::{ConvNames, Scheme};
 use super::{Backbone, Block, BlockSpec, EfficientNet, Layer, Padding};
 use crate::nn::layers::Conv;
@@ -190,13 +190,33 @@ struct Published<'a> {
 
 /// What the file holds instead of `wanted`, and what to do, to end a message with.
 fn expected_network(weights: &Weights, wanted: &Backbone) -> String {
-    match lookalike(&weights.tensors) {
-        Some((found, scheme)) if found != wanted.name => format!(
-            "; the file looks like {found} ({scheme} names): use `--set backbone.name={found}`, or \
-             weights of {}",
-            wanted.name
+    let wanted_name = &wanted.name;
+    let whole = format!("; expected weights of {wanted_name}, whole");
+    let Some((scheme, alike)) = lookalikes(&weights.tensors) else {
+        return whole;
+    };
+    // A whole network is no other one's beginning; a cut one may be several's.
+    let is_whole = |network: &&Backbone| network.blocks.len() == network.all_blocks;
+    let found = match (alike.iter().find(is_whole), &alike[..]) {
+        (Some(found), _) => found,
+        (None, [found]) => found,
+        _ => return whole,
+    };
+    let (name, last) = (&found.name, found.blocks.len() - 1);
+    match (name == wanted_name, is_whole(&found)) {
+        (false, true) => format!(
+            "; the file looks like {name} ({scheme} names): use `--set backbone.name={name}`, or \
+             weights of {wanted_name}"
         ),
-        _ => format!("; expected weights of {}, whole", wanted.name),
+        (false, false) => format!(
+            "; the file looks like {name} to block {last} ({scheme} names): use \
+             `--set backbone.name={name} --set backbone.tap={last}`, or weights of {wanted_name}"
+        ),
+        (true, false) if last + 1 < wanted.blocks.len() => format!(
+            "; the file ends with block {last}: use `--set backbone.tap={last}`, or weights of \
+             {wanted_name}, whole"
+        ),
+        (true, _) => whole,
     }
 }
 

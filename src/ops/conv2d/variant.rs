@@ -5,7 +5,7 @@ use super::tiles::{ENOUGH, Operands, Params, Tile, product, split};
 use super::{gradient, plain, tuner, winograd};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{AdapterReport, Buffer, Gpu};
 use crate::kernel;
 use std::sync::Arc;
 
@@ -62,16 +62,24 @@ impl Variant {
         Self::ALL.into_iter().find(named)
     }
 
-    /// Can it run this on this adapter, in its precision?
-    fn suits(self, gpu: &Gpu, p: &Params) -> bool {
+    /// Can it run anything on this adapter, in this precision?
+    pub fn runs_on(self, report: &AdapterReport, half: bool) -> bool {
         match self {
             // What lies between their launches would be rounded.
-            Self::Split | Self::Winograd2 | Self::Winograd4 if gpu.is_half() => false,
-            Self::Plain | Self::Direct | Self::Tile64 | Self::Split => true,
-            Self::Tile128 => has_room_for_128(gpu),
-            Self::Winograd2 | Self::Winograd4 => winograd::suits(p),
-            Self::Matrix => gpu.report().has_matrix_units(gpu.is_half()),
+            Self::Split | Self::Winograd2 | Self::Winograd4 => !half,
+            Self::Plain | Self::Direct | Self::Tile64 => true,
+            Self::Tile128 => has_room_for_128(report),
+            Self::Matrix => report.has_matrix_units(half),
         }
+    }
+
+    /// Can it run this?
+    fn suits(self, gpu: &Gpu, p: &Params) -> bool {
+        let fits = match self {
+            Self::Winograd2 | Self::Winograd4 => winograd::suits(p),
+            _ => true,
+        };
+        fits && self.runs_on(gpu.report(), gpu.is_half())
     }
 
     /// What makes its matrix products.
@@ -82,17 +90,19 @@ impl Variant {
             Self::Matrix => Tile::matrix(gpu),
             Self::Plain | Self::Direct => Tile::direct(gpu),
             Self::Winograd2 | Self::Winograd4 if !gpu.report().hardware => Tile::direct(gpu),
-            Self::Winograd2 | Self::Winograd4 => Tile::shared(match has_room_for_128(gpu) {
-                true if p.groups_out >= 32 => 128,
-                _ => 64,
-            }),
+            Self::Winograd2 | Self::Winograd4 => {
+                Tile::shared(match has_room_for_128(gpu.report()) {
+                    true if p.groups_out >= 32 => 128,
+                    _ => 64,
+                })
+            }
         }
     }
 }
 
 /// The larger tile needs more than the 16 KiB that every GPU has.
-fn has_room_for_128(gpu: &Gpu) -> bool {
-    gpu.report().max_workgroup_bytes >= 20 * 1024
+fn has_room_for_128(report: &AdapterReport) -> bool {
+    report.max_workgroup_bytes >= 20 * 1024
 }
 
 /// A convolution, or the gradient of its input where `turned`: a convolution with the taps from the
@@ -322,7 +332,7 @@ fn likely(gpu: &Gpu, p: &Params) -> Variant {
     if workgroups(64) < ENOUGH && p.steps >= 128 && Variant::Split.suits(gpu, p) {
         return Variant::Split;
     }
-    match has_room_for_128(gpu) && workgroups(128) >= ENOUGH {
+    match has_room_for_128(gpu.report()) && workgroups(128) >= ENOUGH {
         true => Variant::Tile128,
         false => Variant::Tile64,
     }

@@ -1,0 +1,58 @@
+//! What people are told of a model's backbone.
+
+use crate::detector::Extractor;
+use crate::weights::{name_of, shipped};
+
+/// Where to get better weights than those that come with the program.
+const BETTER: &str = "ImageNet weights find more: astray weights fetch efficientnet-b5, then \
+                      --weights efficientnet-b5 (see weights/README.md)";
+
+/// One line for the terminal; none where the model sees depth alone.
+pub fn line(extractor: &Extractor) -> Option<String> {
+    let network = extractor.network()?;
+    if extractor.is_seeded() {
+        return Some(format!(
+            "note: --weights seeded: the backbone is random ({}), calibrated on the training pictures. \
+             It sees little in RGB alone; trained weights would gain much.",
+            extractor.origin()
+        ));
+    }
+    Some(match name_of(extractor.origin()) {
+        Some((name, training)) if name == shipped::NAME => {
+            format!("backbone: {name} (shipped, {training}); {BETTER}")
+        }
+        Some((name, training)) => format!("backbone: {name} ({training})"),
+        None => format!(
+            "backbone: {} to block {}, weights of sha256 {}",
+            network.name,
+            network.blocks.len() - 1,
+            extractor.origin()
+        ),
+    })
+}
+
+/// What a reader of a report must know; none where the weights are somebody else's.
+pub fn note(extractor: &Extractor) -> Option<String> {
+    if extractor.is_seeded() {
+        return Some(
+            "The backbone is random, calibrated on the training pictures: no trained weights were wanted. \
+             It shows the whole chain at work; it sees little in RGB alone."
+                .into(),
+        );
+    }
+    let (name, training) = name_of(extractor.origin())?;
+    (name == shipped::NAME).then(|| {
+        format!(
+            "The backbone is {name}, which comes with astray and has seen {training}; {BETTER}."
+        )
+    })
+}
+
+/// Its name where the weights are known, and what the model keeps: `astray-b0, sha256 5f15…`.
+pub fn named(extractor: &Extractor) -> String {
+    let origin = extractor.origin();
+    match name_of(origin) {
+        Some((name, _)) => format!("{name}, sha256 {origin}"),
+        None => origin.into(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Which network a detector begins with, and whose weights: what was left to the program becomes
+//! concrete.
+
+use super::config::{AUTO, Config, ImageSize, Modality, Tap};
+use crate::models::efficientnet::Backbone;
+use crate::nn::weights::Weights;
+use crate::weights::{self, Source, entries, shipped};
+use crate::{Error, Result};
+
+/// What a detector that sees pictures begins with.
+pub struct Choice {
+    /// As it was given, but `backbone.name`, `backbone.tap` and `input.image_size` are concrete.
+    pub config: Config,
+    pub network: Backbone,
+    /// None: random ones.
+    pub weights: Option<Weights>,
+}
+
+impl Choice {
+    /// # Errors
+    /// Weights that cannot be read; no weights, where the network is not the one of those that come
+    /// with the program.
+    pub fn new(config: &Config, source: &Source) -> Result<Self> {
+        let weights = match source {
+            Source::Unsaid => {
+                check_shipped(config)?;
+                Some(shipped::read()?)
+            }
+            Source::Seeded => None,
+            Source::Named(path) => Some(weights::read(path)?),
+        };
+        let open = config.backbone.name == AUTO;
+        let name = match &weights {
+            _ if !open => config.backbone.name.clone(),
+            Some(weights) => weights::network(weights)?.name,
+            None => shipped::NETWORK.into(),
+        };
+        // A random backbone that may be any is of the shipped one's shape: they can be compared.
+        let shipped = weights
+            .as_ref()
+            .map_or(open, |weights| shipped::is(&weights.sha256));
+        let tap = match config.backbone.tap {
+            Tap::Auto if shipped => Some(shipped::TAP),
+            Tap::Auto => None,
+            Tap::Block(block) => Some(block),
+        };
+        let network = Backbone::new(&name, tap)?;
+        let mut concrete = config.clone();
+        concrete.backbone.name = network.name.clone();
+        concrete.backbone.tap = Tap::Block(network.blocks.len() - 1);
+        let side = config.image_side(network.stride());
+        concrete.input.image_size = ImageSize::Pixels(side);
+        Ok(Self {
+            config: concrete,
+            network,
+            weights,
+        })
+    }
+}
+
+/// Without `--weights`: are those that come with the program of the network that is wanted?
+fn check_shipped(config: &Config) -> Result<()> {
+    let name = match config.backbone.name.as_str() {
+        AUTO => shipped::NETWORK,
+        name => name,
+    };
+    let block = match config.backbone.tap {
+        Tap::Auto => None,
+        Tap::Block(block) => Some(block),
+    };
+    Backbone::new(name, block)?; // what does not exist needs no weights
+    let public = entries().into_iter().find(|entry| entry.network == name);
+    let others = match public.map(|entry| entry.name) {
+        Some(public) => {
+            format!("`--weights {public}` after `astray weights fetch {public}`")
+        }
+        None => "a file of its weights with `--weights FILE`".into(),
+    };
+    let seeded = "a random backbone with `--weights seeded`";
+    let (own, last) = (shipped::NAME, shipped::TAP);
+    if name != shipped::NETWORK {
+        return Err(Error::usage(format!(
+            "backbone.name = {name}: without --weights there is only {own}, which is of {}: use \
+             {others}, {own} with `--set backbone.name=auto --set input.image_size=auto`, or {seeded}",
+            shipped::NETWORK
+        )));
+    }
+    match block {
+        Some(block) if block > last => Err(Error::usage(format!(
+            "backbone.tap = {block}: without --weights there is only {own}, which ends with block \
+             {last}: tap it there or before, or use {others}, or {seeded}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// Checks the picture of a configuration that was made concrete for its network; `given` is what it was
+/// made from. After the weights were loaded: with another network this would be beside the point.
+///
+/// # Errors
+/// A size that does not go with the network, or that `auto` could not make work.
+pub(super) fn check_picture(given: &Config, concrete: &Config, network: &Backbone) -> Result<()> {
+    check_size(concrete, network)?;
+    concrete
+        .validate()
+        .map_err(|e| match given.input.image_size {
+            ImageSize::Pixels(_) => e,
+            ImageSize::Auto => Error::usage(format!(
+                "{e}; \"auto\" made it depth.size / depth.unshuffle = {} times the stride {} of {}",
+                given.depth_map_side(),
+                network.stride(),
+                network.name
+            )),
+        })
+}
+
+/// The network of a configuration in which nothing is left open.
+///
+/// # Errors
+/// No such network or block; a picture that does not go with it.
+pub(super) fn network(config: &Config) -> Result<Backbone> {
+    let tap = match config.backbone.tap {
+        Tap::Auto => None,
+        Tap::Block(block) => Some(block),
+    };
+    let network = Backbone::new(&config.backbone.name, tap)?;
+    check_size(config, &network)?;
+    Ok(network)
+}
+
+/// Do picture, network and depth map give maps of one size?
+fn check_size(config: &Config, network: &Backbone) -> Result<()> {
+    let stride = network.stride();
+    let side = config.image_side(stride);
+    if !side.is_multiple_of(stride) {
+        return Err(Error::usage(format!(
+            "input.image_size = {side}: expected a multiple of the backbone's stride {stride}"
+        )));
+    }
+    let map = config.depth_map_side();
+    if config.input.modality == Modality::RgbDepth && side != map * stride {
+        return Err(Error::usage(format!(
+            "input.image_size = {side}: expected {} or \"auto\": with the stride {stride} of {} the \
+             picture's map is then {map} pixels a side, as depth.size / depth.unshuffle is",
+            map * stride,
+            network.name
+        )));
+    }
+    Ok(())
+}
