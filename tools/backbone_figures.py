@@ -119,8 +119,9 @@ def main():
     parser.add_argument("--backbones", nargs="+", choices=BACKBONES, default=BACKBONES)
     parser.add_argument("--scores", nargs="+", choices=("neighbour", "ast"), default=("neighbour", "ast"))
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
+    parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     folders = {"screw": options.data / "mvtec_ad/screw", "pothole": options.data / "pothole_rgbd"}
     if "pillqc" in options.sets:
         folders["pillqc"] = pills(options.data / "pillqc", options.out / "pills")
