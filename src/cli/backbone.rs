@@ -4,7 +4,7 @@ use crate::detector::Extractor;
 use crate::weights::{name_of, shipped};
 
 /// Where to get better weights than those that come with the program.
-const BETTER: &str = "ImageNet weights find more: astray weights fetch efficientnet-b5, then \
+const BETTER: &str = "ImageNet weights often find more: astray weights fetch efficientnet-b5, then \
                       --weights efficientnet-b5 (see weights/README.md)";
 
 /// One line for the terminal; none where the model sees depth alone.
