@@ -79,6 +79,7 @@ impl Place {
         let options = Options {
             offline: false,
             mirrors: Vec::new(),
+            certificates: None,
             timeout: Duration::from_secs(10),
             retries: 2,
             pause: Duration::from_millis(1),
@@ -422,6 +423,44 @@ fn redirects_are_followed_for_a_while() {
     let place = Place::new(vec![redirect("/round")]);
     place.fails(&["redirects more than 5 times"], None);
     assert_eq!(place.server.requests().len(), 6);
+}
+
+/// A place that asks `answers` over TLS and trusts their server.
+fn secure(answers: Vec<Answer>) -> (Place, Server) {
+    let (server, certificate) = Server::secure(answers);
+    let mut place = Place::new(vec![file(good(), ETAG)]);
+    place.entry.url = server.url(FILE);
+    let trusted = tempfile::Builder::new().suffix(".pem").tempfile().unwrap();
+    let (_, trusted) = trusted.keep().unwrap();
+    std::fs::write(&trusted, certificate).unwrap();
+    place.options.certificates = Some(trusted);
+    (place, server)
+}
+
+#[test]
+fn a_secure_connection_stays_secure() {
+    let (place, server) = secure(vec![redirect("/elsewhere/w"), file(good(), ETAG)]);
+    place.succeeds();
+    assert_eq!(server.requests().len(), 2);
+    // The way leads to the same file without TLS: it is not taken.
+    let open = Server::start(vec![file(good(), ETAG)]);
+    let (place, _server) = secure(vec![redirect(&open.url(FILE))]);
+    place.fails(&[&open.url(FILE), "not secure"], None);
+    assert_eq!(open.requests().len(), 0);
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_sends_nothing() {
+    let (mut place, server) = secure(vec![file(good(), ETAG)]);
+    let trusted = place.options.certificates.take();
+    place.options.retries = 0;
+    place.fails(&["certificate"], None);
+    assert_eq!(server.requests(), [Vec::<String>::new()]);
+    for text in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAA"] {
+        std::fs::write(trusted.as_ref().unwrap(), text).unwrap();
+        place.options.certificates = trusted.clone();
+        place.fails(&["SSL_CERT_FILE", "expected certificates in PEM"], None);
+    }
 }
 
 #[test]

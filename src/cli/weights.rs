@@ -10,9 +10,12 @@ use crate::weights::{
 use crate::{Error, Result};
 use comfy_table::{Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const OFFLINE: &str = "ASTRAY_OFFLINE";
+/// As curl, OpenSSL and Python name it.
+const CERTIFICATES: &str = "SSL_CERT_FILE";
 const MIRROR: &str = "ASTRAY_WEIGHTS_MIRROR";
 
 pub fn run(job: &WeightsJob) -> Result<u8> {
@@ -123,6 +126,9 @@ fn fetched(args: &WeightsFetch) -> Result<String> {
             .map(|mirror| mirror.trim().to_string())
             .filter(|mirror| !mirror.is_empty())
             .collect(),
+        certificates: std::env::var_os(CERTIFICATES)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from),
         timeout: Duration::from_secs_f64(args.timeout),
         retries: args.retries,
         pause: Duration::from_secs(1),

@@ -2,14 +2,16 @@
 
 use super::cache::beside;
 use super::fetch::Event;
-use crate::Error;
 use crate::files::write_atomic;
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 /// More than any weights have: who sends more does not send weights.
@@ -92,9 +94,18 @@ impl Part {
 
 /// Blocking, with the proxy that `HTTPS_PROXY` and its kin name. No step may take longer than
 /// `timeout`; the whole may.
-pub(super) fn agent(timeout: Duration) -> Agent {
+///
+/// # Errors
+/// A file of certificates that cannot be read or has none.
+pub(super) fn agent(timeout: Duration, certificates: Option<&Path>) -> Result<Agent> {
     let timeout = Some(timeout);
-    Agent::config_builder()
+    let trusted = match certificates {
+        Some(path) => RootCerts::Specific(Arc::new(read_certificates(path)?)),
+        None => RootCerts::WebPki,
+    };
+    let tls = TlsConfig::builder().root_certs(trusted).build();
+    Ok(Agent::config_builder()
+        .tls_config(tls)
         .user_agent(concat!("astray/", env!("CARGO_PKG_VERSION")))
         .http_status_as_error(false)
         .max_redirects(REDIRECTS)
@@ -103,7 +114,26 @@ pub(super) fn agent(timeout: Duration) -> Agent {
         .timeout_recv_response(timeout)
         .timeout_per_read(timeout)
         .build()
-        .into()
+        .into())
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
+    let wrong = |found: &str| {
+        let message =
+            format!("SSL_CERT_FILE: {found}, expected certificates in PEM format to trust");
+        Error::file(path, message)
+    };
+    let bytes = std::fs::read(path).map_err(|e| wrong(&e.to_string()))?;
+    let items: std::result::Result<Vec<_>, _> = parse_pem(&bytes).collect();
+    let items = items.map_err(|e| wrong(&format!("no PEM: {e}")))?;
+    let certificates = items.into_iter().filter_map(|item| match item {
+        PemItem::Certificate(certificate) => Some(certificate),
+        _ => None,
+    });
+    match certificates.collect::<Vec<_>>() {
+        none if none.is_empty() => Err(wrong("no certificate in it")),
+        some => Ok(some),
+    }
 }
 
 /// Fills `part` from `url`. Returns whether some of it was there before.

@@ -16,6 +16,8 @@ pub struct Options {
     pub offline: bool,
     /// Folders with copies of the files, asked first and in this order: `https://host/folder`.
     pub mirrors: Vec<String>,
+    /// Certificates (PEM) of who may vouch for a server, instead of Mozilla's list.
+    pub certificates: Option<PathBuf>,
     /// The longest silence, and the longest way to a connection.
     pub timeout: Duration,
     /// Attempts at each address after the first.
@@ -42,7 +44,7 @@ pub enum Event {
 ///
 /// # Errors
 /// No address had it: what each of them did. Offline, and it is not there. A folder that cannot be
-/// written.
+/// written. Certificates that cannot be read.
 pub fn fetch(
     entry: &Entry,
     folder: &Path,
@@ -62,7 +64,7 @@ pub fn fetch(
         return Ok(file); // another process was first
     }
     let part = Part::of(&file);
-    let agent = agent(options.timeout);
+    let agent = agent(options.timeout, options.certificates.as_deref())?;
     let mut problems = Vec::new();
     for url in addresses(entry, &options.mirrors)? {
         let mut attempt = |tell: &mut dyn FnMut(Event)| {

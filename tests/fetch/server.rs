@@ -1,6 +1,8 @@
 //! A small server on 127.0.0.1 that misbehaves as it is told.
 
-use std::io::{BufRead, BufReader, Write};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,42 +10,70 @@ use std::time::Duration;
 /// The lines of a request: `GET /w.pth HTTP/1.1`, then headers in lower case.
 pub type Request = Vec<String>;
 
+/// A connection, secure or not.
+pub trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
+
 /// What is done with one connection.
-pub type Answer = Box<dyn Fn(&Request, &mut TcpStream) -> std::io::Result<()> + Send + Sync>;
+pub type Answer = Box<dyn Fn(&Request, &mut dyn Stream) -> std::io::Result<()> + Send + Sync>;
 
 pub struct Server {
-    port: u16,
+    address: String,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Server {
     /// Each request gets the next answer; the last one is given again and again.
     pub fn start(answers: Vec<Answer>) -> Self {
+        Self::with("http", answers, |stream| Box::new(stream))
+    }
+
+    /// The same behind TLS, and the certificate of who vouches for it, as PEM.
+    pub fn secure(answers: Vec<Answer>) -> (Self, String) {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).unwrap();
+        let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![own.cert.der().clone()], key);
+        let config = Arc::new(config.unwrap());
+        let server = Self::with("https", answers, move |stream| {
+            let connection = ServerConnection::new(config.clone()).unwrap();
+            Box::new(StreamOwned::new(connection, stream))
+        });
+        (server, own.cert.pem())
+    }
+
+    fn with(
+        scheme: &str,
+        answers: Vec<Answer>,
+        wrap: impl Fn(TcpStream) -> Box<dyn Stream> + Send + Sync + 'static,
+    ) -> Self {
+        let wrap = Arc::new(wrap);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        let address = format!("{scheme}://{}", listener.local_addr().unwrap());
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (seen, answers) = (requests.clone(), Arc::new(answers));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (seen, answers) = (seen.clone(), answers.clone());
+                let (seen, answers, wrap) = (seen.clone(), answers.clone(), wrap.clone());
                 std::thread::spawn(move || {
-                    let mut stream = stream.unwrap();
-                    let request = read(&stream);
+                    let mut stream = wrap(stream.unwrap());
+                    let request = read(&mut *stream);
                     let number = {
                         let mut seen = seen.lock().unwrap();
                         seen.push(request.clone());
                         seen.len() - 1
                     };
                     // A client that hangs up is no failure of the server.
-                    let _ = answers[number.min(answers.len() - 1)](&request, &mut stream);
+                    let _ = answers[number.min(answers.len() - 1)](&request, &mut *stream);
                 });
             }
         });
-        Self { port, requests }
+        Self { address, requests }
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
+        format!("{}/{path}", self.address)
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -57,7 +87,7 @@ impl Server {
     }
 }
 
-fn read(stream: &TcpStream) -> Request {
+fn read(stream: &mut dyn Stream) -> Request {
     let lines = BufReader::new(stream).lines().map_while(Result::ok);
     let lines = lines.take_while(|line| !line.is_empty());
     lines
@@ -78,7 +108,7 @@ pub fn header(request: &Request, name: &str) -> Option<String> {
 }
 
 /// A status line, headers and a body of which only the first `sent` bytes are sent.
-fn send(stream: &mut TcpStream, head: &str, body: &[u8], sent: usize) -> std::io::Result<()> {
+fn send(stream: &mut dyn Stream, head: &str, body: &[u8], sent: usize) -> std::io::Result<()> {
     write!(stream, "HTTP/1.1 {head}\r\nConnection: close\r\n\r\n")?;
     stream.write_all(&body[..sent.min(body.len())])?;
     stream.flush()
@@ -87,7 +117,7 @@ fn send(stream: &mut TcpStream, head: &str, body: &[u8], sent: usize) -> std::io
 /// The file, or the range that is asked for if `etag` is still right, cut after `sent` bytes.
 fn serve(
     request: &Request,
-    stream: &mut TcpStream,
+    stream: &mut dyn Stream,
     bytes: &[u8],
     etag: &str,
     sent: usize,

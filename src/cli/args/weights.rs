@@ -44,7 +44,8 @@ Environment:
   ASTRAY_CACHE           the folder for caches instead of the platform's; the files go to weights/ in it
   ASTRAY_OFFLINE         1: the same as --offline
   ASTRAY_WEIGHTS_MIRROR  addresses of folders with copies, with commas between them, that are asked first
-  HTTPS_PROXY, NO_PROXY  the proxy, and for what hosts there is none";
+  HTTPS_PROXY, NO_PROXY  the proxy, and for what hosts there is none
+  SSL_CERT_FILE          a PEM file of the certificates to trust instead of Mozilla's list";
 
 #[derive(Debug, Args)]
 pub struct WeightsList {
