@@ -111,8 +111,8 @@ class Run:
             group["lr"] = rate(self.setting, self.step)
         flat = network.normalise(noisy.flatten(0, 1)).contiguous(memory_format=torch.channels_last)
         with torch.autocast(self.device.type, torch.bfloat16):
-            features = self.net(flat)
-        loss, parts = self.objective(features.float().unflatten(0, noisy.shape[:2]), targets, mask)
+            stages = self.net.stages(flat)
+        loss, parts = self.objective([made.float() for made in stages], targets, mask)
         self.optimiser.zero_grad()
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), 5.0)
@@ -154,7 +154,7 @@ def main():
     parser.add_argument("--pool", type=pathlib.Path, help="folder of the drawn pictures (default: in --out)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, help="other than the setting's; the schedule goes with it")
-    parser.add_argument("--weights", type=float, nargs=4, default=(1.0, 0.0, 0.0, 0.0),
+    parser.add_argument("--weights", type=float, nargs=5, default=(1.0, 0.3, 0.0, 0.0, 0.0),
                         metavar=tuple(part.upper() for part in Objective.PARTS), help="of the objective's parts")
     options = parser.parse_args()
     setting = SETTINGS[options.setting]

@@ -90,6 +90,8 @@ pub fn expand(
 struct Ring<'a> {
     x: &'a [f32],
     expand: Option<&'a (Panels, &'a [f32])>,
+    /// Of the expansion, for this group.
+    bias: [f32; PANEL],
     f: Activation,
     params: &'a Params,
     picture: usize,
@@ -119,9 +121,15 @@ impl<'a> Ring<'a> {
         data.fill(0.0);
         let offset = data.as_ptr().align_offset(64).min(16);
         let next = (first * params.stride as usize).saturating_sub(params.top as usize);
+        let mut bias = [0.0; PANEL];
+        if let Some((_, all)) = expand {
+            let part = &all[group * PANEL..all.len().min(group * PANEL + PANEL)];
+            bias[..part.len()].copy_from_slice(part);
+        }
         Self {
             x,
             expand,
+            bias,
             f,
             params,
             picture,
@@ -169,7 +177,7 @@ impl<'a> Ring<'a> {
             self.next += 1;
             let to = &mut self.data[at..at + w * PANEL];
             let first = self.group * PANEL;
-            let Some((panels, bias)) = self.expand else {
+            let Some((panels, _)) = self.expand else {
                 let c = p.c as usize;
                 let width = PANEL.min(c - first);
                 for (to, from) in to
@@ -193,39 +201,12 @@ impl<'a> Ring<'a> {
                 stride: PANEL,
                 columns: PANEL,
                 add: false,
+                epilogue: Some(Epilogue {
+                    bias: &self.bias,
+                    f: self.f,
+                    residual: None,
+                }),
             });
-            let bias = &bias[first..(first + PANEL).min(bias.len())];
-            run(Activate {
-                row: to,
-                bias,
-                f: self.f,
-            });
-        }
-    }
-}
-
-/// f(row + bias) of a group of channels.
-struct Activate<'a> {
-    row: &'a mut [f32],
-    bias: &'a [f32],
-    f: Activation,
-}
-
-impl Kernel for Activate<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        let mut bias = [0.0; PANEL];
-        bias[..self.bias.len()].copy_from_slice(self.bias);
-        for pixel in self.row.chunks_exact_mut(PANEL) {
-            for lane in (0..PANEL).step_by(V::N) {
-                // SAFETY: a group is a multiple of any vector.
-                unsafe {
-                    let x = V::load(pixel.as_ptr().add(lane)).add(V::load(bias.as_ptr().add(lane)));
-                    self.f.of(x).store(pixel.as_mut_ptr().add(lane));
-                }
-            }
         }
     }
 }

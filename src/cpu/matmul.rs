@@ -54,10 +54,44 @@ impl<'a> View<'a> {
 /// What happens to a sum before it is stored: y = f(sum + bias) + residual.
 #[derive(Clone, Copy)]
 pub struct Epilogue<'a> {
+    /// One for each column.
     pub bias: &'a [f32],
     pub f: Activation,
     /// Laid out as y.
     pub residual: Option<&'a [f32]>,
+}
+
+impl Epilogue<'_> {
+    /// Of two vectors of sums from column `column` on, which lie at `at` in the residual.
+    #[inline(always)]
+    fn of<V: Lanes>(&self, sums: [V; 2], column: usize, at: usize) -> [V; 2] {
+        let width = (2 * V::N).min(self.bias.len() - column);
+        let bias = pair::<V>(&self.bias[column..][..width]);
+        let y = [
+            self.f.of(sums[0].add(bias[0])),
+            self.f.of(sums[1].add(bias[1])),
+        ];
+        let Some(residual) = self.residual else {
+            return y;
+        };
+        let residual = pair::<V>(&residual[at..][..width]);
+        [y[0].add(residual[0]), y[1].add(residual[1])]
+    }
+}
+
+/// The first two vectors of a row, zeros behind its end.
+#[inline(always)]
+fn pair<V: Lanes>(row: &[f32]) -> [V; 2] {
+    let mut part = [0.0; PANEL];
+    let from = match row.len() >= 2 * V::N {
+        true => row.as_ptr(),
+        false => {
+            part[..row.len()].copy_from_slice(row);
+            part.as_ptr()
+        }
+    };
+    // SAFETY: the row is long enough; no two vectors are longer than the part.
+    unsafe { [V::load(from), V::load(from.add(V::N))] }
 }
 
 /// B `[k,n]` as panels `[n/32][k][32]`, the last one filled up with zeros.
@@ -186,50 +220,14 @@ impl Panels {
                 stride: self.n,
                 columns: columns.len(),
                 add: add || from > 0,
+                epilogue: epilogue.filter(|_| from + k == self.k).map(|e| Epilogue {
+                    bias: &e.bias[columns.clone()],
+                    residual: e.residual.map(|r| &r[at(rows.start)..]),
+                    ..e
+                }),
             });
         }
         give(gathered);
-        if let Some(epilogue) = epilogue {
-            for row in rows {
-                let y = unsafe { std::slice::from_raw_parts_mut(out.add(at(row)), columns.len()) };
-                epilogue.row(y, columns.start, at(row));
-            }
-        }
-    }
-}
-
-impl Epilogue<'_> {
-    /// Of the columns of y from `column` on, which begin at `at` in the residual.
-    fn row(&self, y: &mut [f32], column: usize, at: usize) {
-        let bias = &self.bias[column..][..y.len()];
-        let residual = self.residual.map(|r| &r[at..][..y.len()]);
-        run(Finish {
-            y,
-            bias,
-            f: self.f,
-            residual,
-        });
-    }
-}
-
-/// f(y + bias) + residual
-pub struct Finish<'a> {
-    pub y: &'a mut [f32],
-    pub bias: &'a [f32],
-    pub f: Activation,
-    pub residual: Option<&'a [f32]>,
-}
-
-impl Kernel for Finish<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Lanes>(self) {
-        self.y.iter_mut().zip(self.bias).for_each(|(y, b)| *y += b);
-        self.f.apply_lanes::<V>(self.y);
-        if let Some(residual) = self.residual {
-            self.y.iter_mut().zip(residual).for_each(|(y, r)| *y += r);
-        }
     }
 }
 
@@ -249,7 +247,7 @@ fn gather<'a>(a: View, [rows, k]: [usize; 2], to: &'a mut [f32]) -> View<'a> {
 }
 
 /// out (+)= A·B by register tiles.
-pub struct Tiles {
+pub struct Tiles<'a> {
     /// Element (i, k) at `i·row + k·step`; one of the two is 1.
     pub a: *const f32,
     pub row: usize,
@@ -263,9 +261,11 @@ pub struct Tiles {
     pub stride: usize,
     pub columns: usize,
     pub add: bool,
+    /// Its bias and residual begin where `out` does.
+    pub epilogue: Option<Epilogue<'a>>,
 }
 
-impl Kernel for Tiles {
+impl Kernel for Tiles<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -296,7 +296,7 @@ impl Kernel for Tiles {
     }
 }
 
-impl Tiles {
+impl Tiles<'_> {
     #[inline(always)]
     fn tile<V: Lanes, const R: usize, const TURNED: bool>(&self, row: usize, column: usize) {
         // SAFETY: whoever made this promises A, B and the rectangle of `out`; panels are filled up.
@@ -346,6 +346,16 @@ impl Tiles {
             for (r, sums) in sums.iter().enumerate() {
                 sums[0].store(to.add(r * stride));
                 sums[1].store(to.add(r * stride + V::N));
+            }
+            // Of what was stored: were it done to the sums, the compiler would keep those in memory.
+            if let Some(epilogue) = &self.epilogue {
+                for r in 0..R {
+                    let to = to.add(r * stride);
+                    let y = [V::load(to), V::load(to.add(V::N))];
+                    let y = epilogue.of(y, column, (row + r) * self.stride + column);
+                    y[0].store(to);
+                    y[1].store(to.add(V::N));
+                }
             }
             if !whole {
                 for r in 0..R {

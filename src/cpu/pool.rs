@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Elements that may wait, all together: 128 MiB.
 const WAITING: usize = 32 << 20;
+/// A huge page, in bytes.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 2 << 20;
 /// Smaller ones are left to the allocator.
 const SMALLEST: usize = 16 << 10;
 
@@ -25,8 +28,27 @@ pub fn take(len: usize) -> Vec<f32> {
     };
     // Rounded up to an eighth of a power of two, so that near sizes share memory.
     let size = len.next_multiple_of(len.next_power_of_two() / 8);
-    let mut data = found.unwrap_or_else(|| vec![0.0; size]);
+    let mut data = found.unwrap_or_else(|| fresh(size));
     data.truncate(len);
+    data
+}
+
+/// Zeros that no page is there for yet. In huge pages, where the system has them: 512 times fewer faults.
+fn fresh(len: usize) -> Vec<f32> {
+    let data = vec![0.0; len];
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        let bytes = size_of_val(&data[..]);
+        let skip = data.as_ptr().align_offset(PAGE) * size_of::<f32>();
+        if bytes > skip + HUGE {
+            // SAFETY: the range is inside the vector; this is advice, and refusing it changes nothing.
+            unsafe {
+                let start = data.as_ptr().cast::<u8>().add(skip);
+                libc::madvise(start.cast_mut().cast(), bytes - skip, libc::MADV_HUGEPAGE);
+            }
+        }
+    }
     data
 }
 

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from .network import STRIDE
 
 OPPONENT = ((1 / 3, 1 / 3, 1 / 3), (0.5, -0.5, 0.0), (0.25, 0.25, -0.5))
-FLOOR = 1e-3  # of an edge, beside which nothing is seen
+FLOOR = 4e-3  # of an edge, beside which nothing is seen
 LUMINANCE = (6, (0, 1, 2, 3))  # directions, scales (octaves)
 COLOUR = (2, (0, 1, 2))
 SECOND = (4, ((0, 1), (0, 2), (1, 1), (1, 2)))  # directions, (scale, octaves further)
+COLOURS, QUARTERS = 3, 6  # the first channels and the last: those with a sign
 COUNT = 6 + 6 * 4 + 2 * 2 * 3 + 4 * 4 * 4 + 6
 
 

@@ -6,19 +6,29 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 CHANNELS, STRIDE = 112, 16
+EARLIER = (16, 24, 40, 80)  # channels of the stages before the last
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Backbone(nn.Module):
-    """Normalised pictures [N,3,H,W] -> features [N,112,H/16,W/16]."""
+    """Normalised pictures [N,3,H,W] -> features [N,112,H/16,W/16].
+
+    `stages` gives what each stage makes, the features last.
+    """
 
     def __init__(self):
         super().__init__()
         whole = timm.create_model("tf_efficientnet_b0", drop_path_rate=0.0)
         self.conv_stem, self.bn1, self.blocks = whole.conv_stem, whole.bn1, whole.blocks[:5]
 
+    def stages(self, pictures):
+        made = [self.bn1(self.conv_stem(pictures))]
+        for stage in self.blocks:
+            made.append(stage(made[-1]))
+        return made[1:]
+
     def forward(self, pictures):
-        return self.blocks(self.bn1(self.conv_stem(pictures)))
+        return self.stages(pictures)[-1]
 
 
 def normalise(pictures):

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from . import descriptors
-from .network import STRIDE
+from .network import EARLIER, STRIDE
 
 TEMPERATURE = 0.1
 MARGIN = 1.0
@@ -54,15 +54,25 @@ def rank(vectors, defective):
     return ((pairs * weights).sum((1, 2)) / weights.sum((1, 2)).clamp_min(1)).mean()
 
 
+def importance():
+    """[112,1,1], mean 1. Colours and the lay of the quarters have a sign, which networks lose first and learn last."""
+    weights = torch.ones(descriptors.COUNT, 1, 1)
+    weights[: descriptors.COLOURS] = 4
+    weights[-descriptors.QUARTERS :] = 2
+    return weights / weights.mean()
+
+
 class Objective(nn.Module):
-    """The weighted sum of four parts; a weight of 0 leaves one out.
+    """The weighted sum of five parts; a weight of 0 leaves one out.
 
     describe: the features are the descriptors, both standardised over the batch;
+    deep: a 1x1 convolution makes the descriptors of what each earlier stage gives (deeply-supervised nets, Lee et al. 2015),
+        lest a stage drop what the next ones cannot bring back;
     within: the same within each product, where the differences are small and a detector looks for them;
     contrast, rank: see there.
     """
 
-    PARTS = ("describe", "within", "contrast", "rank")
+    PARTS = ("describe", "deep", "within", "contrast", "rank")
 
     def __init__(self, weights):
         super().__init__()
@@ -71,15 +81,28 @@ class Objective(nn.Module):
         self.statistics = nn.BatchNorm2d(descriptors.COUNT, affine=False, momentum=None)  # of all targets so far
         self.scale = nn.Parameter(torch.ones(descriptors.COUNT))
         self.shift = nn.Parameter(torch.zeros(descriptors.COUNT))
+        self.heads = nn.ModuleList(nn.Conv2d(channels, descriptors.COUNT, 1) for channels in EARLIER)
+        self.register_buffer("importance", importance())
 
-    def forward(self, features, targets, masks):
-        """features [E,4,C,g,g], descriptors [4 E,C,g,g], masks [E,S,S] -> (loss, its parts as numbers)."""
+    def far(self, guess, targets):
+        return (self.importance * F.smooth_l1_loss(guess, targets, reduction="none")).mean()
+
+    def deep(self, earlier, targets):
+        size = targets.shape[-2:]
+        pooled = (F.adaptive_avg_pool2d(made, size) for made in earlier)
+        return sum(self.far(head(made), targets) for head, made in zip(self.heads, pooled, strict=True))
+
+    def forward(self, stages, targets, masks):
+        """Of each stage [4 E,C,h,w], descriptors [4 E,112,g,g], masks [E,S,S] -> (loss, its parts as numbers)."""
         every, product = (0, 1, 3, 4), (1, 3, 4)
         self.statistics.train()(targets)
-        targets = self.statistics.eval()(targets).unflatten(0, features.shape[:2])
+        targets = self.statistics.eval()(targets)
+        deep = self.deep(stages[:-1], targets)
+        features, targets = (t.unflatten(0, (len(masks), -1)) for t in (stages[-1], targets))
         guess = features * self.scale.view(-1, 1, 1) + self.shift.view(-1, 1, 1)
         parts = {
-            "describe": F.smooth_l1_loss(guess, targets),
+            "describe": self.far(guess, targets),
+            "deep": deep,
             "within": F.smooth_l1_loss(
                 standardised(guess, product, targets), standardised(targets, product), beta=0.5
             ),

@@ -19,13 +19,19 @@ use super::pool::{give, take};
 use super::vectorised;
 use crate::kernel::variant;
 use rayon::prelude::*;
+use std::ops::Range;
 use tiles::{Tiles, Transformed, load_part, store_part};
 use transform::{IN, POINTS, both, g, output, weights};
 
 /// Channels of the input that are worked on at once.
 const DEPTH: usize = 64;
+/// A line of the cache between what belongs to one point and to the next: a multiple of 4 KiB apart,
+/// they would all fall on the same few lines, and are read and written side by side.
+const GAP: usize = 16;
+/// Between the taps or points of a block of weights.
+const APART: usize = DEPTH * PANEL + GAP;
 /// Tiles worked on at once: enough rows for a matrix product, few enough for the cache.
-const AT_ONCE: usize = 108;
+const AT_ONCE: usize = 144;
 /// With fewer tiles or channels the transforms do not pay.
 const FEWEST: usize = 9;
 const NARROWEST: u32 = 16;
@@ -79,7 +85,7 @@ pub fn forward(
     y
 }
 
-/// M = Σ_ci U ∘ V of a panel of output channels, `[36][tiles][32]`.
+/// M = Σ_ci U ∘ V of a panel of output channels, `[36][tiles][32]`, points [`GAP`] apart.
 fn products(
     v: &Transformed,
     weight: &[f32],
@@ -90,38 +96,34 @@ fn products(
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
     let taps = (params.kh * params.kw) as usize;
     let columns = panel * PANEL..c_out.min(panel * PANEL + PANEL);
-    let mut m = take(POINTS * v.tiles * PANEL);
-    let mut g = take(taps * DEPTH * PANEL);
-    let mut u = take(POINTS * DEPTH * PANEL);
+    let apart_m = v.tiles * PANEL + GAP;
+    let mut m = take(POINTS * apart_m);
+    let mut g = take(taps * APART);
+    let mut u = take(POINTS * APART);
     for (block, from) in (0..c_in).step_by(DEPTH).enumerate() {
         let depth = DEPTH.min(c_in - from);
-        for (tap, g) in g.chunks_exact_mut(DEPTH * PANEL).enumerate() {
-            if columns.len() < PANEL {
-                g.fill(0.0);
-            }
-            if turned {
-                let rows = &weight[(taps - 1 - tap) * c_in * c_out..];
-                for (j, column) in columns.clone().enumerate() {
-                    let row = &rows[column * c_in + from..][..depth];
-                    g[j..]
-                        .iter_mut()
-                        .step_by(PANEL)
-                        .zip(row)
-                        .for_each(|(to, g)| *to = *g);
+        // A whole panel is read where it lies.
+        let (g, apart, row) = match turned || columns.len() < PANEL {
+            true => {
+                for (tap, g) in g.chunks_exact_mut(APART).enumerate() {
+                    copy(
+                        weight,
+                        turned,
+                        tap,
+                        params,
+                        from..from + depth,
+                        columns.clone(),
+                        g,
+                    );
                 }
-            } else {
-                let rows = &weight[(tap * c_in + from) * c_out..];
-                for (to, row) in g
-                    .chunks_exact_mut(PANEL)
-                    .zip(rows.chunks(c_out))
-                    .take(depth)
-                {
-                    to[..columns.len()].copy_from_slice(&row[columns.clone()]);
-                }
+                (&g[..], APART, PANEL)
             }
-        }
+            false => (&weight[from * c_out + columns.start..], c_in * c_out, c_out),
+        };
         run(Weights {
-            g: &g,
+            g,
+            apart,
+            row,
             u: &mut u,
             depth,
             taps: params.kh as usize,
@@ -133,12 +135,13 @@ fn products(
                 step: 1,
                 rows: v.tiles,
                 k: depth,
-                b: u[point * DEPTH * PANEL..].as_ptr(),
+                b: u[point * APART..].as_ptr(),
                 panel: 0,
-                out: m[point * v.tiles * PANEL..].as_mut_ptr(),
+                out: m[point * apart_m..].as_mut_ptr(),
                 stride: PANEL,
                 columns: PANEL,
                 add: block > 0,
+                epilogue: None,
             });
         }
     }
@@ -147,9 +150,42 @@ fn products(
     m
 }
 
-/// U = G·g·Gᵀ of a block: g `[taps²][64][32]`, u `[36][64][32]`.
+/// Some rows and columns of a tap's weights as `[64][32]`, filled up with zeros.
+fn copy(
+    weight: &[f32],
+    turned: bool,
+    tap: usize,
+    params: &Params,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    to: &mut [f32],
+) {
+    let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
+    let taps = (params.kh * params.kw) as usize;
+    if columns.len() < PANEL {
+        to.fill(0.0);
+    }
+    if turned {
+        let weight = &weight[(taps - 1 - tap) * c_in * c_out..];
+        for (j, column) in columns.enumerate() {
+            let row = &weight[column * c_in..][rows.clone()];
+            let to = to[j..].iter_mut().step_by(PANEL);
+            to.zip(row).for_each(|(to, g)| *to = *g);
+        }
+    } else {
+        for (to, i) in to.chunks_exact_mut(PANEL).zip(rows) {
+            let row = &weight[(tap * c_in + i) * c_out..][columns.clone()];
+            to[..row.len()].copy_from_slice(row);
+        }
+    }
+}
+
+/// U = G·g·Gᵀ of a block: g `[taps²][depth][32]`, taps `apart` and rows `row` from each other; u
+/// `[36][64][32]`, points [`APART`].
 struct Weights<'a> {
     g: &'a [f32],
+    apart: usize,
+    row: usize,
     u: &'a mut [f32],
     depth: usize,
     taps: usize,
@@ -170,16 +206,16 @@ impl Kernel for Weights<'_> {
 impl Weights<'_> {
     #[inline(always)]
     fn all<V: Lanes, const T: usize>(self) {
-        const SIZE: usize = DEPTH * PANEL;
-        assert!(
-            self.g.len() >= T * T * SIZE && self.u.len() >= POINTS * SIZE && self.depth <= DEPTH
-        );
+        let last = (T * T - 1) * self.apart + (self.depth - 1) * self.row;
+        assert!(self.g.len() >= last + PANEL && self.u.len() >= POINTS * APART);
+        assert!(self.depth <= DEPTH);
         for at in (0..self.depth * PANEL).step_by(V::N) {
+            let from = at / PANEL * self.row + at % PANEL;
             let mut g = [[V::splat(0.0); T]; T];
             for (i, row) in g.iter_mut().enumerate() {
                 for (j, g) in row.iter_mut().enumerate() {
-                    // SAFETY: inside a tap's block, which is a multiple of any vector.
-                    *g = unsafe { V::load(self.g.as_ptr().add((i * T + j) * SIZE + at)) };
+                    // SAFETY: asserted above; a panel is a multiple of any vector.
+                    *g = unsafe { V::load(self.g.as_ptr().add((i * T + j) * self.apart + from)) };
                 }
             }
             for (point, u) in both(
@@ -192,7 +228,7 @@ impl Weights<'_> {
             .enumerate()
             {
                 // SAFETY: as above.
-                unsafe { u.store(self.u.as_mut_ptr().add(point * SIZE + at)) };
+                unsafe { u.store(self.u.as_mut_ptr().add(point * APART + at)) };
             }
         }
     }
@@ -232,7 +268,7 @@ impl Finish<'_> {
             for c in (0..width).step_by(V::N) {
                 let mut m = [[V::splat(0.0); IN]; IN];
                 for (point, m) in m.iter_mut().flatten().enumerate() {
-                    let at = (point * self.count + tile) * PANEL + c;
+                    let at = point * (self.count * PANEL + GAP) + tile * PANEL + c;
                     *m = load_part(&self.m[at..]);
                 }
                 let rest = V::N.min(width - c);
@@ -295,6 +331,7 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
                     stride: PANEL,
                     columns: PANEL,
                     add: false,
+                    epilogue: None,
                 });
             }
             let columns = panel * PANEL..c_out.min(panel * PANEL + PANEL);

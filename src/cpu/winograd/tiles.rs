@@ -1,7 +1,7 @@
 //! The tiles that cover a map, and their transformed pixels.
 
-use super::DEPTH;
 use super::transform::{IN, POINTS, both, input, output_back};
+use super::{DEPTH, GAP};
 use crate::cpu::conv2d::Params;
 use crate::cpu::lanes::{Kernel, Lanes, run};
 use crate::cpu::matmul::{PANEL, Shared};
@@ -63,12 +63,13 @@ impl<'a> Tiles<'a> {
     }
 }
 
-/// Tiles `tiles` of some pixels, transformed: `[channels/block][36][tiles][block]`, rows filled up
-/// with whatever was there.
+/// Tiles `tiles` of some pixels, transformed: `[channels/block][36][tiles][block]`, points [`GAP`] apart,
+/// rows filled up with whatever was there.
 pub(super) struct Transformed {
     pub(super) data: Vec<f32>,
     pub(super) tiles: usize,
-    block: usize,
+    /// Between points.
+    apart: usize,
 }
 
 impl Transformed {
@@ -99,7 +100,8 @@ impl Transformed {
         side: Side,
     ) -> Self {
         let count = range.len();
-        let mut data = take(channels.div_ceil(block) * POINTS * count * block);
+        let apart = count * block + GAP;
+        let mut data = take(channels.div_ceil(block) * POINTS * apart);
         let to = Shared::new(&mut data);
         range
             .clone()
@@ -115,20 +117,19 @@ impl Transformed {
                     side,
                     to: to.get(),
                     row: tile - range.start,
-                    rows: count,
+                    apart,
                 });
             });
         Self {
             data,
             tiles: count,
-            block,
+            apart,
         }
     }
 
     /// Rows `[tiles][block]` of a channel block at a point.
     pub(super) fn at(&self, block: usize, point: usize) -> *const f32 {
-        let size = self.tiles * self.block;
-        self.data[(block * POINTS + point) * size..][..size].as_ptr()
+        self.data[(block * POINTS + point) * self.apart..][..self.apart].as_ptr()
     }
 }
 
@@ -148,7 +149,7 @@ pub(super) struct Gather<'a> {
     side: Side,
     to: *mut f32,
     row: usize,
-    rows: usize,
+    apart: usize,
 }
 
 impl Kernel for Gather<'_> {
@@ -197,9 +198,9 @@ impl Gather<'_> {
             }
             let (block, lane) = (c / self.block, c % self.block);
             for (point, v) in both(d, &f).iter().flatten().enumerate() {
-                let row = (block * POINTS + point) * self.rows + self.row;
+                let at = (block * POINTS + point) * self.apart + self.row * self.block + lane;
                 // SAFETY: the row belongs to this tile alone; a block is a multiple of any vector.
-                unsafe { v.store(self.to.add(row * self.block + lane)) };
+                unsafe { v.store(self.to.add(at)) };
             }
         }
     }
