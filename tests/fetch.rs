@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 const FILE: &str = "w.safetensors";
 
@@ -61,6 +61,8 @@ struct Place {
     server: Server,
     entry: Entry,
     options: Options,
+    /// Holds the certificates that `options` name.
+    trusted: NamedTempFile,
 }
 
 impl Place {
@@ -90,6 +92,7 @@ impl Place {
             server,
             entry,
             options,
+            trusted: NamedTempFile::new().unwrap(),
         }
     }
 
@@ -430,10 +433,8 @@ fn secure(answers: Vec<Answer>) -> (Place, Server) {
     let (server, certificate) = Server::secure(answers);
     let mut place = Place::new(vec![file(good(), ETAG)]);
     place.entry.url = server.url(FILE);
-    let trusted = tempfile::Builder::new().suffix(".pem").tempfile().unwrap();
-    let (_, trusted) = trusted.keep().unwrap();
-    std::fs::write(&trusted, certificate).unwrap();
-    place.options.certificates = Some(trusted);
+    std::fs::write(place.trusted.path(), certificate).unwrap();
+    place.options.certificates = Some(place.trusted.path().into());
     (place, server)
 }
 
@@ -452,14 +453,24 @@ fn a_secure_connection_stays_secure() {
 #[test]
 fn a_server_that_nobody_vouches_for_sends_nothing() {
     let (mut place, server) = secure(vec![file(good(), ETAG)]);
-    let trusted = place.options.certificates.take();
-    place.options.retries = 0;
-    place.fails(&["certificate"], None);
-    assert_eq!(server.requests(), [Vec::<String>::new()]);
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".into()]).unwrap();
+    let other = other.cert.pem();
+    let nothing = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for text in [&other, nothing] {
+        std::fs::write(place.trusted.path(), text).unwrap();
+        place.fails(&["not who it says it is", "SSL_CERT_FILE"], None);
+    }
+    place.options.certificates = None;
+    place.fails(&["not who it says it is", "SSL_CERT_FILE"], None);
+    assert!(server.requests().iter().all(Vec::is_empty));
+    place.options.certificates = Some(place.trusted.path().into());
     for text in ["", "no certificate", "-----BEGIN CERTIFICATE-----\nAA"] {
-        std::fs::write(trusted.as_ref().unwrap(), text).unwrap();
-        place.options.certificates = trusted.clone();
-        place.fails(&["SSL_CERT_FILE", "expected certificates in PEM"], None);
+        std::fs::write(place.trusted.path(), text).unwrap();
+        let path = place.trusted.path().to_str().unwrap();
+        place.fails(
+            &[path, "SSL_CERT_FILE", "expected certificates in PEM"],
+            None,
+        );
     }
 }
 

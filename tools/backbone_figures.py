@@ -10,6 +10,7 @@ chosen on these sets. What was done before is not done again: remove the folder 
 """
 
 import argparse
+import hashlib
 import json
 import pathlib
 import shutil
@@ -79,7 +80,7 @@ def neighbours(name, seed, folder, options):
 
 def detector(name, seed, data, folder, options):
     """(image AUROC, pixel AUROC or None) of the program's tiny preset."""
-    weights = {"astray-b0": [], "v2-b0": ["--weights", options.data / V2_B0], "seeded": ["--weights", "seeded"]}[name]
+    weights = {"astray-b0": ["--weights", options.weights], "v2-b0": ["--weights", options.data / V2_B0], "seeded": ["--weights", "seeded"]}[name]
     cache = ["--cache", options.out / "cache"]
     model = folder / "model"
     train = [options.program, "train", data, *cache, "--modality", "rgb", "--seed", str(seed), "--out", model, *weights]
@@ -122,6 +123,7 @@ def main():
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    shipped = hashlib.sha256(options.weights.read_bytes()).hexdigest()[:8]
     folders = {"screw": options.data / "mvtec_ad/screw", "pothole": options.data / "pothole_rgbd"}
     if "pillqc" in options.sets:
         folders["pillqc"] = pills(options.data / "pillqc", options.out / "pills")
@@ -132,7 +134,8 @@ def main():
                 results = []
                 # A trained backbone's neighbours do not depend on a seed.
                 for seed in options.seeds if score == "ast" or name == "seeded" else options.seeds[:1]:
-                    place = options.out / f"{data}-{name}-{score}-{seed}"
+                    which = f"{name}-{shipped}" if name == "astray-b0" else name
+                    place = options.out / f"{data}-{which}-{score}-{seed}"
                     if score == "ast":
                         work = lambda s=seed, p=place, n=name, d=data: detector(n, s, folders[d], p, options)
                     else:

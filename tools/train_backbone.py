@@ -169,20 +169,21 @@ def main():
     if checkpoint.exists():
         run.restore(torch.load(checkpoint, weights_only=True))
         print(f"goes on at step {run.step}", flush=True)
-    saved, sums = time.monotonic(), np.zeros(len(LOSSES))
+    saved, told, sums = time.monotonic(), run.step, np.zeros(len(LOSSES))
     for batch in Batches(pool, setting, options.seed).after(run.step):
         sums += run.advance(*batch)
         if run.step % 50 == 0:
-            told = ", ".join(f"{name} {v / 50:.3f}" for name, v in zip(LOSSES, sums, strict=True))
-            print(f"step {run.step}/{setting.steps} {run.seconds:.0f} s: {told}", flush=True)
-            sums[:] = 0
+            means = zip(LOSSES, sums / (run.step - told), strict=True)
+            parts = ", ".join(f"{name} {mean:.3f}" for name, mean in means)
+            print(f"step {run.step}/{setting.steps} {run.seconds:.0f} s: {parts}", flush=True)
+            sums[:], told = 0, run.step
+        if run.step % max(setting.steps // 4, 1) == 0 or run.step == setting.steps:
+            image, pixel = write(run, options.out, drawn)
+            print(f"step {run.step}: validation image AUROC {image:.4f}, pixel AUROC {pixel:.4f}", flush=True)
+            saved = 0.0
         if time.monotonic() - saved > SAVE_EVERY:
             keep(run, checkpoint)
             saved = time.monotonic()
-        if run.step % max(setting.steps // 4, 1) == 0:
-            keep(run, checkpoint)
-            image, pixel = write(run, options.out, drawn)
-            print(f"step {run.step}: validation image AUROC {image:.4f}, pixel AUROC {pixel:.4f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -51,24 +51,6 @@ impl Activation {
         }
     }
 
-    /// The same inside a kernel.
-    #[inline(always)]
-    pub fn apply_lanes<V: Lanes>(self, row: &mut [f32]) {
-        let whole = row.len() / V::N * V::N;
-        let (lanes, rest) = row.split_at_mut(whole);
-        for chunk in lanes.chunks_exact_mut(V::N) {
-            // SAFETY: a chunk is as long as the vector.
-            unsafe { self.of(V::load(chunk.as_ptr())).store(chunk.as_mut_ptr()) };
-        }
-        if !rest.is_empty() {
-            let mut last = [0.0; 16];
-            last[..rest.len()].copy_from_slice(rest);
-            // SAFETY: no vector is longer than 16.
-            unsafe { self.of(V::load(last.as_ptr())).store(last.as_mut_ptr()) };
-            rest.copy_from_slice(&last[..rest.len()]);
-        }
-    }
-
     /// Of some values.
     #[inline(always)]
     pub fn of<V: Lanes>(self, x: V) -> V {

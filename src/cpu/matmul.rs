@@ -62,11 +62,10 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Of two vectors of sums from column `column` on, which lie at `at` in the residual.
+    /// Of sums in two vectors, `columns` of them, the first of which lies at `at` in the residual.
     #[inline(always)]
-    fn of<V: Lanes>(&self, sums: [V; 2], column: usize, at: usize) -> [V; 2] {
-        let width = (2 * V::N).min(self.bias.len() - column);
-        let bias = pair::<V>(&self.bias[column..][..width]);
+    fn of<V: Lanes>(&self, sums: [V; 2], columns: Range<usize>, at: usize) -> [V; 2] {
+        let bias = pair::<V>(&self.bias[columns.clone()]);
         let y = [
             self.f.of(sums[0].add(bias[0])),
             self.f.of(sums[1].add(bias[1])),
@@ -74,7 +73,7 @@ impl Epilogue<'_> {
         let Some(residual) = self.residual else {
             return y;
         };
-        let residual = pair::<V>(&residual[at..][..width]);
+        let residual = pair::<V>(&residual[at..][..columns.len()]);
         [y[0].add(residual[0]), y[1].add(residual[1])]
     }
 }
@@ -164,6 +163,7 @@ impl Panels {
             a.fits(m, self.k) && out.len() >= m * self.n,
             "a product with {m} rows does not fit"
         );
+        assert!(self.k > 0, "a product of nothing");
         let chunks = m.div_ceil(ROWS);
         let groups = self.count().div_ceil(PANELS);
         let out = Shared::new(out);
@@ -352,7 +352,8 @@ impl Tiles<'_> {
                 for r in 0..R {
                     let to = to.add(r * stride);
                     let y = [V::load(to), V::load(to.add(V::N))];
-                    let y = epilogue.of(y, column, (row + r) * self.stride + column);
+                    let at = (row + r) * self.stride + column;
+                    let y = epilogue.of(y, column..column + width, at);
                     y[0].store(to);
                     y[1].store(to.add(V::N));
                 }

@@ -5,9 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 /// Elements that may wait, all together: 128 MiB.
 const WAITING: usize = 32 << 20;
-/// A huge page, in bytes.
-#[cfg(target_os = "linux")]
-const HUGE: usize = 2 << 20;
 /// Smaller ones are left to the allocator.
 const SMALLEST: usize = 16 << 10;
 
@@ -33,19 +30,20 @@ pub fn take(len: usize) -> Vec<f32> {
     data
 }
 
-/// Zeros that no page is there for yet. In huge pages, where the system has them: 512 times fewer faults.
+/// Zeros, in huge pages where the system has them: 512 times fewer faults when they are first written.
 fn fresh(len: usize) -> Vec<f32> {
     let data = vec![0.0; len];
     #[cfg(target_os = "linux")]
     {
         const PAGE: usize = 4096;
-        let bytes = size_of_val(&data[..]);
+        const HUGE: usize = 2 << 20;
         let skip = data.as_ptr().align_offset(PAGE) * size_of::<f32>();
-        if bytes > skip + HUGE {
-            // SAFETY: the range is inside the vector; this is advice, and refusing it changes nothing.
+        let bytes = size_of_val(&data[..]).saturating_sub(skip) / PAGE * PAGE;
+        if bytes > HUGE {
+            // SAFETY: the pages are inside the vector; this is advice, and refusing it changes nothing.
             unsafe {
                 let start = data.as_ptr().cast::<u8>().add(skip);
-                libc::madvise(start.cast_mut().cast(), bytes - skip, libc::MADV_HUGEPAGE);
+                libc::madvise(start.cast_mut().cast(), bytes, libc::MADV_HUGEPAGE);
             }
         }
     }

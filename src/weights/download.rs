@@ -119,8 +119,9 @@ pub(super) fn agent(timeout: Duration, certificates: Option<&Path>) -> Result<Ag
 
 fn read_certificates(path: &Path) -> Result<Vec<Certificate<'static>>> {
     let wrong = |found: &str| {
-        let message =
-            format!("SSL_CERT_FILE: {found}, expected certificates in PEM format to trust");
+        let message = format!(
+            "SSL_CERT_FILE: {found}, expected certificates in PEM format; name such a file, or unset it"
+        );
         Error::file(path, message)
     };
     let bytes = std::fs::read(path).map_err(|e| wrong(&e.to_string()))?;
@@ -291,6 +292,12 @@ fn broken(error: &ureq::Error) -> Failure {
         )),
         ureq::Error::TooManyRedirects => {
             Failure::Lasting(format!("redirects more than {REDIRECTS} times"))
+        }
+        ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+            Failure::Lasting(format!(
+                "is not who it says it is: {error}; where a company looks into its connections, \
+                 SSL_CERT_FILE names a file with its certificate"
+            ))
         }
         ureq::Error::BadUri(_) | ureq::Error::Http(_) => {
             Failure::Lasting(format!("is no address: {error}"))

@@ -1,4 +1,4 @@
-//! `--max-memory`.
+//! `--max-memory`, and what a prediction takes.
 
 use super::Workplace;
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn a_gpu_allocates_no_more_than_it_may() {
     assert!(run.err.contains("2GiB"), "{}", run.err);
 }
 
-/// The paper's preset for RGB and depth at 768², weights included: ONNX Runtime takes 1014 MB.
+/// The paper's preset for RGB and depth at 768², weights included: ONNX Runtime takes a gigabyte.
 #[test]
 fn a_prediction_on_the_cpu_stays_under_650_mb() {
     let place = Workplace::new();
@@ -62,7 +62,7 @@ fn a_prediction_on_the_cpu_stays_under_650_mb() {
     let profile = std::fs::read(place.path("profile.json")).unwrap();
     let profile: Value = serde_json::from_slice(&profile).unwrap();
     let Some(bytes) = profile["peak_resident_bytes"].as_u64() else {
-        eprintln!("NOT TESTED: this system does not tell how much memory a process takes");
+        crate::say!("this system does not tell what memory a process takes: NOT CHECKED");
         return;
     };
     // The weights alone are 400 MB: less would be a measurement that does not work.

@@ -6,9 +6,10 @@ use super::{PROGRAM, Run, Workplace, finish, train_line, tree};
 use crate::fetch::server::{Server, file, raw, status};
 use astray::nn::weights::Weights;
 use serde_json::Value;
+use std::process::Command;
 
-/// Runs `astray <line>` with a cache of its own, this mirror and a proxy for everything else.
-fn run(place: &Workplace, mirror: &Server, proxy: &Server, line: &str) -> Run {
+/// `astray <line>` with a cache of its own, this mirror and a proxy for everything else.
+fn command(place: &Workplace, mirror: &Server, proxy: &Server, line: &str) -> Command {
     let mut command = place.command(PROGRAM);
     command.args(line.split_whitespace());
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"] {
@@ -19,8 +20,14 @@ fn run(place: &Workplace, mirror: &Server, proxy: &Server, line: &str) -> Run {
     command.env("NO_PROXY", "127.0.0.1").env_remove("no_proxy");
     command.env("ASTRAY_WEIGHTS_MIRROR", mirror.url("copies"));
     command.env("ASTRAY_CACHE", place.path("cache"));
-    command.env_remove("ASTRAY_OFFLINE");
-    finish(&mut command, "")
+    command
+        .env_remove("ASTRAY_OFFLINE")
+        .env_remove("SSL_CERT_FILE");
+    command
+}
+
+fn run(place: &Workplace, mirror: &Server, proxy: &Server, line: &str) -> Run {
+    finish(&mut command(place, mirror, proxy, line), "")
 }
 
 /// Nothing but the files that hold no weights: the lock.
@@ -93,6 +100,26 @@ fn what_is_no_public_name_is_wrong_usage() {
         });
     }
     assert_eq!(nobody.requests().len(), 0);
+}
+
+#[test]
+fn a_secure_mirror_is_trusted_by_the_certificate_that_is_named() {
+    let place = Workplace::new();
+    let (mirror, certificate) = Server::secure(vec![file(b"no weights", "\"tag\"")]);
+    let proxy = Server::start(vec![status("502 Bad Gateway")]);
+    place.write("company.pem", certificate);
+    let mut fetch = command(
+        &place,
+        &mirror,
+        &proxy,
+        "weights fetch efficientnet-b0 --retries 0",
+    );
+    let told = finish(&mut fetch, "").err;
+    assert!(told.contains("not who it says it is"), "{told}");
+    fetch.env("SSL_CERT_FILE", place.path("company.pem"));
+    let told = finish(&mut fetch, "").err;
+    assert!(told.contains("sent something else"), "{told}");
+    assert_no_weights(&place);
 }
 
 #[test]

@@ -84,13 +84,13 @@ class Objective(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(channels, descriptors.COUNT, 1) for channels in EARLIER)
         self.register_buffer("importance", importance())
 
-    def far(self, guess, targets):
+    def distance(self, guess, targets):
         return (self.importance * F.smooth_l1_loss(guess, targets, reduction="none")).mean()
 
     def deep(self, earlier, targets):
         size = targets.shape[-2:]
         pooled = (F.adaptive_avg_pool2d(made, size) for made in earlier)
-        return sum(self.far(head(made), targets) for head, made in zip(self.heads, pooled, strict=True))
+        return sum(self.distance(head(made), targets) for head, made in zip(self.heads, pooled, strict=True))
 
     def forward(self, stages, targets, masks):
         """Of each stage [4 E,C,h,w], descriptors [4 E,112,g,g], masks [E,S,S] -> (loss, its parts as numbers)."""
@@ -101,7 +101,7 @@ class Objective(nn.Module):
         features, targets = (t.unflatten(0, (len(masks), -1)) for t in (stages[-1], targets))
         guess = features * self.scale.view(-1, 1, 1) + self.shift.view(-1, 1, 1)
         parts = {
-            "describe": self.far(guess, targets),
+            "describe": self.distance(guess, targets),
             "deep": deep,
             "within": F.smooth_l1_loss(
                 standardised(guess, product, targets), standardised(targets, product), beta=0.5

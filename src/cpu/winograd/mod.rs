@@ -30,7 +30,8 @@ const DEPTH: usize = 64;
 const GAP: usize = 16;
 /// Between the taps or points of a block of weights.
 const APART: usize = DEPTH * PANEL + GAP;
-/// Tiles worked on at once: enough rows for a matrix product, few enough for the cache.
+/// Tiles worked on at once: enough rows for a matrix product, and the weights are transformed once for
+/// a 5×5 over the 24×24 map.
 const AT_ONCE: usize = 144;
 /// With fewer tiles or channels the transforms do not pay.
 const FEWEST: usize = 9;
@@ -85,7 +86,12 @@ pub fn forward(
     y
 }
 
-/// M = Σ_ci U ∘ V of a panel of output channels, `[36][tiles][32]`, points [`GAP`] apart.
+/// Between the points of M of so many tiles.
+fn apart(tiles: usize) -> usize {
+    tiles * PANEL + GAP
+}
+
+/// M = Σ_ci U ∘ V of a panel of output channels, `[36][tiles][32]` with a gap after each point.
 fn products(
     v: &Transformed,
     weight: &[f32],
@@ -96,33 +102,32 @@ fn products(
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
     let taps = (params.kh * params.kw) as usize;
     let columns = panel * PANEL..c_out.min(panel * PANEL + PANEL);
-    let apart_m = v.tiles * PANEL + GAP;
-    let mut m = take(POINTS * apart_m);
-    let mut g = take(taps * APART);
+    let mut m = take(POINTS * apart(v.tiles));
+    let mut copied = take(taps * APART);
     let mut u = take(POINTS * APART);
     for (block, from) in (0..c_in).step_by(DEPTH).enumerate() {
         let depth = DEPTH.min(c_in - from);
         // A whole panel is read where it lies.
-        let (g, apart, row) = match turned || columns.len() < PANEL {
+        let (g, between, row) = match turned || columns.len() < PANEL {
             true => {
-                for (tap, g) in g.chunks_exact_mut(APART).enumerate() {
-                    copy(
+                for (tap, to) in copied.chunks_exact_mut(APART).enumerate() {
+                    copy_weights(
                         weight,
                         turned,
                         tap,
                         params,
                         from..from + depth,
                         columns.clone(),
-                        g,
+                        to,
                     );
                 }
-                (&g[..], APART, PANEL)
+                (&copied[..], APART, PANEL)
             }
             false => (&weight[from * c_out + columns.start..], c_in * c_out, c_out),
         };
         run(Weights {
             g,
-            apart,
+            between,
             row,
             u: &mut u,
             depth,
@@ -137,7 +142,7 @@ fn products(
                 k: depth,
                 b: u[point * APART..].as_ptr(),
                 panel: 0,
-                out: m[point * apart_m..].as_mut_ptr(),
+                out: m[point * apart(v.tiles)..].as_mut_ptr(),
                 stride: PANEL,
                 columns: PANEL,
                 add: block > 0,
@@ -145,13 +150,13 @@ fn products(
             });
         }
     }
-    give(g);
+    give(copied);
     give(u);
     m
 }
 
 /// Some rows and columns of a tap's weights as `[64][32]`, filled up with zeros.
-fn copy(
+fn copy_weights(
     weight: &[f32],
     turned: bool,
     tap: usize,
@@ -180,11 +185,11 @@ fn copy(
     }
 }
 
-/// U = G·g·Gᵀ of a block: g `[taps²][depth][32]`, taps `apart` and rows `row` from each other; u
-/// `[36][64][32]`, points [`APART`].
+/// U = G·g·Gᵀ of a block: g `[taps²][depth][32]`, taps `between` and rows `row` from each other; u
+/// `[36][64][32]`, [`APART`].
 struct Weights<'a> {
     g: &'a [f32],
-    apart: usize,
+    between: usize,
     row: usize,
     u: &'a mut [f32],
     depth: usize,
@@ -206,7 +211,7 @@ impl Kernel for Weights<'_> {
 impl Weights<'_> {
     #[inline(always)]
     fn all<V: Lanes, const T: usize>(self) {
-        let last = (T * T - 1) * self.apart + (self.depth - 1) * self.row;
+        let last = (T * T - 1) * self.between + (self.depth - 1) * self.row;
         assert!(self.g.len() >= last + PANEL && self.u.len() >= POINTS * APART);
         assert!(self.depth <= DEPTH);
         for at in (0..self.depth * PANEL).step_by(V::N) {
@@ -215,7 +220,7 @@ impl Weights<'_> {
             for (i, row) in g.iter_mut().enumerate() {
                 for (j, g) in row.iter_mut().enumerate() {
                     // SAFETY: asserted above; a panel is a multiple of any vector.
-                    *g = unsafe { V::load(self.g.as_ptr().add((i * T + j) * self.apart + from)) };
+                    *g = unsafe { V::load(self.g.as_ptr().add((i * T + j) * self.between + from)) };
                 }
             }
             for (point, u) in both(
@@ -268,7 +273,7 @@ impl Finish<'_> {
             for c in (0..width).step_by(V::N) {
                 let mut m = [[V::splat(0.0); IN]; IN];
                 for (point, m) in m.iter_mut().flatten().enumerate() {
-                    let at = point * (self.count * PANEL + GAP) + tile * PANEL + c;
+                    let at = point * apart(self.count) + tile * PANEL + c;
                     *m = load_part(&self.m[at..]);
                 }
                 let rest = V::N.min(width - c);

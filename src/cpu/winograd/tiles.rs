@@ -63,8 +63,8 @@ impl<'a> Tiles<'a> {
     }
 }
 
-/// Tiles `tiles` of some pixels, transformed: `[channels/block][36][tiles][block]`, points [`GAP`] apart,
-/// rows filled up with whatever was there.
+/// Tiles `tiles` of some pixels, transformed: `[channels/block][36][tiles][block]`, with a gap after each
+/// point, rows filled up with whatever was there.
 pub(super) struct Transformed {
     pub(super) data: Vec<f32>,
     pub(super) tiles: usize,
