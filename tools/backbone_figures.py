@@ -80,7 +80,11 @@ def neighbours(name, seed, folder, options):
 
 def detector(name, seed, data, folder, options):
     """(image AUROC, pixel AUROC or None) of the program's tiny preset."""
-    weights = {"astray-b0": ["--weights", options.weights], "v2-b0": ["--weights", options.data / V2_B0], "seeded": ["--weights", "seeded"]}[name]
+    weights = {
+        "astray-b0": ["--weights", options.weights, "--set", "backbone.tap=10"],
+        "v2-b0": ["--weights", options.data / V2_B0],
+        "seeded": ["--weights", "seeded"],
+    }[name]
     cache = ["--cache", options.out / "cache"]
     model = folder / "model"
     train = [options.program, "train", data, *cache, "--modality", "rgb", "--seed", str(seed), "--out", model, *weights]

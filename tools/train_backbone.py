@@ -3,8 +3,9 @@
     pip install -r tools/requirements_backbone.txt
     python tools/train_backbone.py --setting cpu --out runs/backbone
 
-Settings: `test` (under a minute, for checking the program), `trial` (for comparing objectives), `cpu` (about an hour and a half on two cores), `gpu` (the same
-recipe, longer and larger). Seeded; stopped, it goes on where it was when it is started again.
+Settings: `test` (under a minute, for checking the program), `trial` (for comparing objectives), `cpu` (the shipped weights:
+three quarters of an hour on two cores), `gpu` (the same recipe, longer and larger; 31 GB of pictures). Seeded; stopped,
+it goes on where it was when it is started again.
 """
 
 import argparse
