@@ -4,8 +4,9 @@ use crate::detector::Extractor;
 use crate::weights::{name_of, shipped};
 
 /// Where to get better weights than those that come with the program.
-const BETTER: &str = "ImageNet weights often find more: astray weights fetch efficientnet-b5, then \
-                      --weights efficientnet-b5 (see weights/README.md)";
+/// The figures are the means of rows of `weights/README.md`, by image with AST.
+const BETTER: &str = "ImageNet weights often find more (V2-B0: image AUROC 93 instead of 89 % over three \
+                      data sets): astray weights fetch efficientnet-b5, then --weights efficientnet-b5";
 
 /// One line for the terminal; none where the model sees depth alone.
 pub fn line(extractor: &Extractor) -> Option<String> {
