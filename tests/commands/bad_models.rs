@@ -10,8 +10,9 @@ fn weights_that_are_damaged_or_of_another_network() {
     place.draw_ad("parts", 0, 2);
     let refused_as = |edit: fn(&mut Tensors), options: &str, words: &[&str]| {
         place.weights("w.safetensors", 1, edit);
-        for command in [train_line("parts --out model"), demo_line()] {
-            let line = format!("{command} --weights w.safetensors {options}");
+        let options = format!("--weights w.safetensors {options}");
+        let train = train_line(&format!("parts --out model {options}"));
+        for line in [train, format!("{} {options}", demo_line())] {
             refused(&place, &line, 1, &[&["w.safetensors: "], words].concat());
         }
     };
