@@ -42,12 +42,13 @@
 //!   are packed in each call: with hundreds of rows that costs about 1 %, and a packed copy would
 //!   double their memory.
 //! - 3×3 and 5×5 convolutions on the CPU go by Winograd's F(4×4, 3×3) and F(2×2, 5×5) where there are tiles
-//!   enough, at points that keep the error below 3e-6; weights are transformed a block at a time.
+//!   enough, at points that keep the error below 3e-6; weights are transformed a block at a time, and what
+//!   belongs to one point lies a line of the cache further than a power of two from the next.
 //! - An inverted bottleneck's expansion, depthwise convolution and mean are one kernel on the CPU
 //!   ([`ops::bottleneck`]), and the gate multiplies the projection's weights; on a GPU they are the
 //!   operators that they are made of.
 //! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
-//! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once
+//! - Host memory waits in a pool ([`cpu::pool`]), on Linux in huge pages, and the instruction set is chosen once
 //!   ([`cpu::isa`], `ASTRAY_ISA`): the two global states beside the allocator's.
 //! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader. No machine with such units has
 //!   run it yet: a test replaces its matrices with arrays, and the tuner checks it before it may win.
