@@ -293,7 +293,8 @@ fn broken(error: &ureq::Error) -> Failure {
         ureq::Error::TooManyRedirects => {
             Failure::Lasting(format!("redirects more than {REDIRECTS} times"))
         }
-        ureq::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+        // The only trace that rustls leaves of it; other garbage may be passing.
+        ureq::Error::Io(error) if error.to_string().contains("peer certificate") => {
             Failure::Lasting(format!(
                 "is not who it says it is: {error}; where a company looks into its connections, \
                  SSL_CERT_FILE names a file with its certificate"
