@@ -75,7 +75,12 @@ impl<'a> Pass<'a> {
     /// Records a launch of at least `threads` threads in workgroups of 64 (see `index` in
     /// `shaders/prelude.wgsl`).
     pub fn run(self, threads: usize) -> Result<()> {
-        let groups = threads.div_ceil(64).max(1) as u32;
+        self.folded(threads.div_ceil(64))
+    }
+
+    /// Records a launch of at least this many workgroups: number y · width + x of the grid.
+    pub fn folded(self, groups: usize) -> Result<()> {
+        let groups = groups.max(1) as u32;
         // A grid axis is limited to 65535: a long line is folded into a rectangle.
         let width = groups.min(32768);
         self.groups([width, groups.div_ceil(width), 1])

@@ -1,8 +1,9 @@
 //! Depthwise convolution with bias and activation; the extractor is frozen, so it has no gradient.
 
-use super::conv2d::Conv2d;
+use super::conv2d::{Conv2d, Variant};
 use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::depthwise::{self as cpu, Params};
+use crate::gpu::Gpu;
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
@@ -38,17 +39,31 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
         Device::Gpu(gpu) => {
             let y = gpu.alloc(shape.len())?;
             let [n, out_h, out_w, c] = shape.nhwc(NAME)?;
-            let (entry, threads) = match c % 4 {
-                0 => ("main", n * out_h * out_w.div_ceil(4) * c / 4),
-                _ => ("narrow", shape.len()),
-            };
-            let pass = gpu.pass(NAME, SHADER).entry(entry).read(x.buffer());
+            let pass = gpu.pass(NAME, SHADER).read(x.buffer());
             let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
-            pass.params(&params).run(threads)?;
+            let pass = pass.params(&params);
+            if direct(gpu) {
+                crate::kernel::variant(Variant::Direct.name());
+                let lanes = gpu.lanes();
+                let tiles = n * out_h.div_ceil(4) * out_w.div_ceil(8);
+                let pass = pass.entry("direct").constant("LANES", lanes.into());
+                pass.folded(c * tiles.div_ceil(lanes as usize))?;
+            } else if c % 4 == 0 {
+                pass.run(n * out_h * out_w.div_ceil(4) * c / 4)?;
+            } else {
+                pass.entry("narrow").run(shape.len())?;
+            }
             Tensor::gpu_tensor(gpu, shape, y)
         }
     };
     Ok(tape.constant(&y))
+}
+
+/// As with [`conv2d`](super::conv2d()), a tile in registers is for software adapters.
+fn direct(gpu: &Gpu) -> bool {
+    let software = !gpu.report().hardware;
+    gpu.variant()
+        .map_or(software, |named| named == Variant::Direct.name())
 }
 
 /// What the kernels are told, and the shape of y.
