@@ -181,6 +181,9 @@ fn direct(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     let ox = tile % wide * 8u;
     let oy = tile / wide % high * 4u;
     let n = tile / wide / high;
+    if n >= p.n {
+        return;
+    }
     let s = p.stride;
     var a0 = vec4f(f32(bias[c]));
     var a1 = a0;
@@ -199,7 +202,7 @@ fn direct(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
             for (var i = phase / s; i < 3u * s + p.kh; i += s) {
                 let iy = oy * s + i - p.top;
                 let row = (n * p.h + iy) * p.w;
-                let inside = iy < p.h && n < p.n;
+                let inside = iy < p.h;
                 let ix = ox * s + kx - p.left;
                 let x0 = columns(row, ix, c, inside);
                 let x1 = columns(row, ix + 4u * s, c, inside);
@@ -218,9 +221,6 @@ fn direct(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
                 w1 = w0;
             }
         }
-    }
-    if n >= p.n {
-        return;
     }
     let out = ((n * p.out_h + oy) * p.out_w + ox) * p.c + c;
     let line = p.out_w * p.c;

@@ -24,6 +24,9 @@ def shape(n, side, c_in, kernel, c_out, depthwise=False, matmul=False):
         "c_out": c_out,
         "depthwise": depthwise,
         "matmul": matmul,
+        "epilogue": False,
+        # astray's cases: every one with its bias, those of the extractor with SiLU.
+        "silu": depthwise or (kernel == 1 and not matmul),
     }
 
 
@@ -50,6 +53,8 @@ def burn_call(process, shape, seconds, first):
 def measure(work, options):
     shape, target = WORKS[work]
     burn, first, ours = rounds.Process([options.burn], speaks_first=False), {}, []
+    same = shape | {"epilogue": True}
+    name_same = "burn, bias and SiLU" if shape["silu"] else "burn, bias"
 
     def own():
         name, batch = work.split(", batch ")
@@ -59,7 +64,12 @@ def measure(work, options):
     try:
         with rounds.alone(options.setup_gate):
             burn_call(burn, shape, 0.0, first)
-        participants = {astray.NAME: own, "burn": lambda: burn_call(burn, shape, options.seconds, {})}
+            burn_call(burn, same, 0.0, {})
+        participants = {
+            astray.NAME: own,
+            "burn": lambda: burn_call(burn, shape, options.seconds, {}),
+            name_same: lambda: burn_call(burn, same, options.seconds, {}),
+        }
         times, failed = rounds.in_turn(participants, options.rounds, options.gate)
     except RuntimeError as error:
         return {"rows": [], "not_measured": {"burn": str(error)}, "ours": ours}

@@ -59,7 +59,7 @@ impl Params {
 
     /// Input row or column for output `out`, tap `tap`; `None` in zero padding.
     #[inline(always)]
-    pub(super) fn source(&self, out: u32, tap: u32, before: u32, size: u32) -> Option<usize> {
+    pub(crate) fn source(&self, out: u32, tap: u32, before: u32, size: u32) -> Option<usize> {
         let at = (out * self.stride + tap) as i64 - before as i64;
         match self.replicate {
             1 => Some(at.clamp(0, size as i64 - 1) as usize),

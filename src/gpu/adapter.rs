@@ -171,7 +171,7 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
         max_memory: options.max_memory,
         variant: options.variant.clone(),
         tune: options.tune || report.hardware,
-        choices: Choices::of(&report, options.cache.clone()),
+        choices: Choices::of(&report, options),
         report,
         lost,
         pipelines: Mutex::default(),

@@ -80,10 +80,9 @@ impl<'a> Pass<'a> {
 
     /// Records a launch of at least this many workgroups: number y · width + x of the grid.
     pub fn folded(self, groups: usize) -> Result<()> {
-        let groups = groups.max(1) as u32;
-        // A grid axis is limited to 65535: a long line is folded into a rectangle.
-        let width = groups.min(32768);
-        self.groups([width, groups.div_ceil(width), 1])
+        // A grid axis is limited to 65535: a long line is folded into rows of the same length.
+        let rows = groups.div_ceil(32768).max(1);
+        self.groups([groups.div_ceil(rows).max(1) as u32, rows as u32, 1])
     }
 
     /// Records a launch of this many workgroups.

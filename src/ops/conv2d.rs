@@ -9,6 +9,7 @@ use crate::{Error, Result};
 mod gradient;
 mod pack;
 mod plain;
+mod sample;
 mod sum;
 mod tiles;
 mod tuner;

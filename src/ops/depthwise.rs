@@ -42,7 +42,7 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
             let pass = gpu.pass(NAME, SHADER).read(x.buffer());
             let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
             let pass = pass.params(&params);
-            if direct(gpu) {
+            if is_direct(gpu) {
                 crate::kernel::variant(Variant::Direct.name());
                 let lanes = gpu.lanes();
                 let tiles = n * out_h.div_ceil(4) * out_w.div_ceil(8);
@@ -59,11 +59,13 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
     Ok(tape.constant(&y))
 }
 
-/// As with [`conv2d`](super::conv2d()), a tile in registers is for software adapters.
-fn direct(gpu: &Gpu) -> bool {
-    let software = !gpu.report().hardware;
-    gpu.variant()
-        .map_or(software, |named| named == Variant::Direct.name())
+/// As with [`conv2d`](super::conv2d()): tiles in registers for software adapters, and where asked for.
+fn is_direct(gpu: &Gpu) -> bool {
+    match gpu.variant() {
+        Some(named) if named == Variant::Plain.name() => false,
+        Some(named) if named == Variant::Direct.name() => true,
+        _ => !gpu.report().hardware,
+    }
 }
 
 /// What the kernels are told, and the shape of y.

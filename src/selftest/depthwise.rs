@@ -65,6 +65,24 @@ pub fn cases() -> Vec<Case> {
             conv(2, Padding::asymmetric(1, 2), Activation::Sigmoid),
         ),
         (
+            "7x7, several tiles",
+            [1, 9, 19, 6],
+            7,
+            conv(1, zeros(3), Activation::Silu),
+        ),
+        (
+            "3x3 stride 3, several tiles",
+            [2, 16, 31, 5],
+            3,
+            conv(3, Padding::asymmetric(1, 0), Activation::RELU),
+        ),
+        (
+            "1x1, a folded grid",
+            [1, 1, 1, 32_769],
+            1,
+            conv(1, zeros(0), Activation::Identity),
+        ),
+        (
             "wide, 2x2 stride 3",
             [1, 8, 19, 4],
             2,

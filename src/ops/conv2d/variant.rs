@@ -2,7 +2,7 @@
 
 use super::pack::{self, Wide};
 use super::tiles::{ENOUGH, Operands, Params, Tile, product, split};
-use super::{gradient, plain, tuner, winograd};
+use super::{gradient, plain, sample, tuner, winograd};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{AdapterReport, Buffer, Gpu};
@@ -76,7 +76,8 @@ impl Variant {
     /// Can it run this?
     fn suits(self, gpu: &Gpu, p: &Params) -> bool {
         let fits = match self {
-            Self::Winograd2 | Self::Winograd4 => winograd::suits(p),
+            Self::Winograd2 => winograd::suits(gpu, (2, &self.tile(gpu, p)), p),
+            Self::Winograd4 => winograd::suits(gpu, (4, &self.tile(gpu, p)), p),
             _ => true,
         };
         fits && self.runs_on(gpu.report(), gpu.is_half())
@@ -192,7 +193,7 @@ impl Call<'_> {
         let forced = Variant::forced(gpu).filter(|variant| variant.suits(gpu, p));
         let chosen = match forced {
             Some(variant) => variant,
-            None if gpu.tunes() => self.fastest(gpu)?.unwrap_or(likely(gpu, p)),
+            None if gpu.tunes() => self.fastest(gpu).unwrap_or_else(|| likely(gpu, p)),
             None => likely(gpu, p),
         };
         kernel::variant(chosen.name());
@@ -200,7 +201,7 @@ impl Call<'_> {
     }
 
     /// Measured with inputs of its own, without a residual.
-    fn fastest(&self, gpu: &Arc<Gpu>) -> Result<Option<Variant>> {
+    fn fastest(&self, gpu: &Arc<Gpu>) -> Option<Variant> {
         let geometry = Geometry {
             residual: 0,
             ..*self.geometry
@@ -255,6 +256,14 @@ impl Call<'_> {
                     p.kh * p.kw * p.c_in * p.c_out,
                     p.c_out,
                 ],
+                outputs: match self.turned {
+                    true => p.n * p.h * p.w * p.c_in,
+                    false => p.n * p.out_h * p.out_w * p.c_out,
+                } as usize,
+                element: &|inputs, at| match self.turned {
+                    true => sample::backward_input(p, inputs, at),
+                    false => sample::forward(p, inputs, at),
+                },
                 run: &|variant, inputs| {
                     let inputs = Inputs {
                         x: &inputs[0],

@@ -35,9 +35,11 @@ struct Params {
     turned: u32,
 }
 
-/// 3×3, stride 1.
-pub(super) fn suits(p: &tiles::Params) -> bool {
-    [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1]
+/// 3×3, stride 1, and the transformed weights fit a binding.
+pub(super) fn suits(gpu: &Gpu, (side, tile): (u32, &Tile), p: &tiles::Params) -> bool {
+    let weights = (side + 2).pow(2) * (4 * p.groups_out).next_multiple_of(tile.channels);
+    let fits = (weights * p.groups_in) as usize * 4 <= gpu.max_elements();
+    [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1] && fits
 }
 
 /// As [`product`], from weights that are not packed: `[3,3,c_in,c_out]`, or `[3,3,c_out,c_in]` with the

@@ -1,11 +1,12 @@
 //! burn's side of `tools/peers_vulkan.py`. A request a line on stdin, an answer a line on stdout:
 //!
-//! `{"n":1,"side":24,"c_in":1024,"kernel":3,"c_out":1024,"depthwise":false,"seconds":2}` → `{"ms":[…]}`
+//! `{"n":1,"side":24,"c_in":1024,"kernel":3,"c_out":1024,"depthwise":false,"epilogue":true,"silu":false,"seconds":2}` → `{"ms":[…]}`
 //!
 //! The first request of a shape makes the tensors, calls once (burn tunes itself: `first_ms`) and compares some
 //! values with f64 loops (`error`, relative to the largest). A call is timed until the device is idle; weights
 //! and input lie on the device, the result stays there.
 
+use burn::tensor::activation::silu;
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, DeviceKind, Tensor, TensorData};
@@ -14,7 +15,8 @@ use std::collections::HashMap;
 use std::io::BufRead;
 use std::time::Instant;
 
-/// A square map, stride 1, same padding; `matmul` is the same sum as a matrix product.
+/// A square map, stride 1, same padding; `matmul` is the same sum as a matrix product. With `epilogue` a bias is
+/// added, and SiLU follows where astray has it (`silu`).
 #[derive(Deserialize, Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Shape {
     n: usize,
@@ -24,6 +26,8 @@ struct Shape {
     c_out: usize,
     depthwise: bool,
     matmul: bool,
+    epilogue: bool,
+    silu: bool,
 }
 
 #[derive(Deserialize)]
@@ -38,7 +42,8 @@ struct Work {
     shape: Shape,
     x: Vec<f32>,
     weight: Vec<f32>,
-    on_device: (Tensor<4>, Tensor<4>),
+    bias: Vec<f32>,
+    on_device: (Tensor<4>, Tensor<4>, Tensor<1>),
 }
 
 impl Work {
@@ -57,7 +62,9 @@ impl Work {
         let upload = |values: &Vec<f32>, dims: [usize; 4]| {
             Tensor::<4>::from_data(TensorData::new(values.clone(), dims), device)
         };
-        let on_device = if shape.matmul {
+        let bias = random(3, c_out);
+        let bias_on_device = Tensor::<1>::from_data(TensorData::new(bias.clone(), [c_out]), device);
+        let (on_device_x, on_device_weight) = if shape.matmul {
             (
                 upload(&x, [1, 1, n * side * side, c_in]),
                 upload(&weight, [1, 1, c_in, c_out]),
@@ -74,27 +81,36 @@ impl Work {
             shape,
             x,
             weight,
-            on_device,
+            bias,
+            on_device: (on_device_x, on_device_weight, bias_on_device),
         }
     }
 
     fn run(&self) -> Tensor<4> {
-        let (x, weight) = self.on_device.clone();
-        if self.shape.matmul {
-            return x.matmul(weight);
-        }
-        let padding = self.shape.kernel / 2;
-        let groups = if self.shape.depthwise {
-            self.shape.c_in
+        let (x, weight, bias) = self.on_device.clone();
+        let epilogue = self.shape.epilogue;
+        let y = if self.shape.matmul {
+            let y = x.matmul(weight);
+            if epilogue {
+                y + bias.reshape([1, 1, 1, -1])
+            } else {
+                y
+            }
         } else {
-            1
+            let padding = self.shape.kernel / 2;
+            let groups = if self.shape.depthwise {
+                self.shape.c_in
+            } else {
+                1
+            };
+            let options = ConvOptions::new([1, 1], [padding; 2], [1, 1], groups);
+            conv2d(x, weight, epilogue.then_some(bias), options)
         };
-        conv2d(
-            x,
-            weight,
-            None,
-            ConvOptions::new([1, 1], [padding; 2], [1, 1], groups),
-        )
+        if epilogue && self.shape.silu {
+            silu(y)
+        } else {
+            y
+        }
     }
 
     fn milliseconds(&self, device: &Device) -> f64 {
@@ -139,7 +155,11 @@ impl Work {
         } = self.shape;
         let (pixel, c) = (at / c_out, at % c_out);
         let (image, row, column) = (pixel / side / side, pixel / side % side, pixel % side);
-        let mut sum = 0.0;
+        let mut sum = if self.shape.epilogue {
+            self.bias[c] as f64
+        } else {
+            0.0
+        };
         for ky in 0..kernel {
             for kx in 0..kernel {
                 let (y, x) = (row + ky, column + kx);
@@ -166,6 +186,9 @@ impl Work {
                         .sum::<f64>();
                 }
             }
+        }
+        if self.shape.epilogue && self.shape.silu {
+            sum /= 1.0 + (-sum).exp();
         }
         sum
     }
