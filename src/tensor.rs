@@ -215,6 +215,14 @@ impl Tensor {
         }
     }
 
+    /// Drops what operators keep with a tensor on a GPU, such as packed weights: the next one makes it
+    /// anew.
+    pub fn forget_derived(&self) {
+        if let Storage::Gpu(buffer) = &self.storage {
+            buffer.changes();
+        }
+    }
+
     pub fn shape(&self) -> Shape {
         self.shape
     }

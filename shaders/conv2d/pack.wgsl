@@ -2,7 +2,7 @@
 // pack: weight [kh,kw,Ci,Co] → [Co/BLOCK][kh·kw·Ci'][BLOCK], Ci' = 4⌈Ci/4⌉. `turned`: the taps from the
 // other end and the channels swapped, [kh,kw,Co,Ci], as the gradient of the input needs it.
 // copy: rows of `c_in` elements → rows of `c_out`.
-// Grid: a thread per element of the result.
+// Grid: pack: a thread per 4 neighbours of the result, BLOCK being a multiple of 4; copy: per element.
 
 struct Params {
     taps: u32,
@@ -19,28 +19,31 @@ struct Params {
 @compute @workgroup_size(64)
 fn pack(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let element = index(group, groups, lane);
-    if element >= params.count {
+    let first = index(group, groups, lane) * 4u;
+    if first >= params.count {
         return;
     }
     let p = params;
     let wide = (p.c_in + 3u) / 4u * 4u;
-    var i = element;
-    let column = i % p.block;
-    i /= p.block;
+    var i = first / p.block;
     let ci = i % wide;
     i /= wide;
     let tap = i % p.taps;
-    let co = i / p.taps * p.block + column;
-    var value = real(0.0);
-    if ci < p.c_in && co < p.c_out {
-        if p.turned == 1u {
-            value = given[((p.taps - 1u - tap) * p.c_out + co) * p.c_in + ci];
-        } else {
-            value = given[(tap * p.c_in + ci) * p.c_out + co];
-        }
+    let co = i / p.taps * p.block + first % p.block;
+    // Of column co, and on to the next.
+    var at = (tap * p.c_in + ci) * p.c_out + co;
+    var next = 1u;
+    if p.turned == 1u {
+        at = ((p.taps - 1u - tap) * p.c_out + co) * p.c_in + ci;
+        next = p.c_in;
     }
-    made[element] = value;
+    for (var j = 0u; j < 4u; j++) {
+        var value = real(0.0);
+        if ci < p.c_in && co + j < p.c_out {
+            value = given[at + j * next];
+        }
+        made[first + j] = value;
+    }
 }
 
 @compute @workgroup_size(64)

@@ -231,6 +231,9 @@ pub struct Bench {
     /// How long each case is repeated, at least three runs
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = seconds)]
     pub seconds: f64,
+    /// Pack a convolution's weights for every call, instead of once as in a model; the CPU always does
+    #[arg(long)]
+    pub repack: bool,
     /// Write the results into this file
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,

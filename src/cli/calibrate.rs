@@ -7,7 +7,7 @@ use crate::detector::Detector;
 use crate::{Error, Result};
 
 pub fn run(args: &Calibrate) -> Result<u8> {
-    let device = device::open(&args.device, Precision::F32, false)?;
+    let device = device::open_to_score(&args.device, Precision::F32, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
     let mut files = Vec::new();
     for dataset in &datasets {

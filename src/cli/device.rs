@@ -6,6 +6,21 @@ use crate::ops::conv2d::Variant;
 use crate::tensor::Device;
 use crate::{Error, Result};
 
+/// As [`open`], for commands that score: on the CPU they work on one part at a time.
+///
+/// # Errors
+/// As [`open`]; [`Error::Usage`] for a limit that nothing would heed.
+pub fn open_to_score(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Device> {
+    let device = open(args, precision, poison)?;
+    match (&device, args.max_memory) {
+        (Device::Cpu, Some(_)) => Err(Error::usage(
+            "--max-memory: on the CPU this command works on one part at a time and cannot take less; leave it out, \
+             or choose a smaller input.image_size when training",
+        )),
+        _ => Ok(device),
+    }
+}
+
 /// The device that `--device` asks for, opened with the kernels of `--shaders`. `poison` fills every
 /// new GPU buffer with NaN.
 ///
@@ -17,6 +32,7 @@ pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Devi
         (Some(_), _, _) => Some("--shaders"),
         (_, Some(_), _) => Some("--variant"),
         (_, _, Precision::F16) => Some("--precision f16"),
+        _ if args.tune => Some("--tune"),
         _ => None,
     };
     if args.name == DeviceChoice::Cpu && for_gpu.is_none() {

@@ -11,7 +11,7 @@ use crate::files::write_atomic;
 use std::path::Path;
 
 pub fn run(args: &Evaluate) -> Result<u8> {
-    let device = device::open(&args.device, args.precision.value, false)?;
+    let device = device::open_to_score(&args.device, args.precision.value, false)?;
     let datasets = job::datasets(&args.data, &args.category.names)?;
     for dataset in &datasets {
         job::check_test(dataset)?;

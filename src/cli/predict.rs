@@ -25,7 +25,7 @@ struct Prediction<'a> {
 }
 
 pub fn run(args: &Predict) -> Result<u8> {
-    let device = device::open(&args.device, args.precision.value, false)?;
+    let device = device::open_to_score(&args.device, args.precision.value, false)?;
     run_on(args, &device, &mut super::print)?;
     Ok(0)
 }

@@ -6,13 +6,14 @@ use crate::detector::config::{Config, ImageSize};
 use crate::detector::{Choice, Detector, Extractor};
 use crate::files::write_atomic;
 use crate::profile::{
-    About, Change, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches, page,
-    peak_resident_bytes, tells_time, trace,
+    About, Change, Diff, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches,
+    page, peak_resident_bytes, tells_time, trace,
 };
 use crate::tensor::Device;
 use crate::weights::{SEEDED, Source};
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
@@ -39,7 +40,7 @@ struct Job<'a> {
 
 fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     check(&args.report)?;
-    let device = device::open(&args.device, args.precision.value, false)?;
+    let device = device::open_to_score(&args.device, args.precision.value, false)?;
     let choices = &args.config;
     let chosen = choices.preset.is_some() || choices.config.is_some();
     if args.model.is_some() && (chosen || !choices.settings.is_empty()) {
@@ -227,7 +228,10 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
     };
     let peak_resident_bytes = peak_resident_bytes();
     let about = About {
-        job: job.name,
+        job: match device.is_half() {
+            true => format!("{} in f16", job.name),
+            false => job.name,
+        },
         device: device.name().to_string(),
         roof: Roof::measure(device, timestamps)?,
         peak_device_bytes,
@@ -350,6 +354,19 @@ fn right(table: &mut Table, columns: std::ops::RangeInclusive<usize>) {
     }
 }
 
+/// What `profile diff --json` prints.
+#[derive(Serialize)]
+struct Comparison<'a> {
+    #[serde(flatten)]
+    found: &'a Diff,
+    /// What was compared all the same (`--force`).
+    notes: Vec<String>,
+    fail_over: Option<f64>,
+    regressions: usize,
+    /// Kernels, and the job, with too few calls to tell.
+    undecided: usize,
+}
+
 /// Exit status 1 on a regression.
 fn compare(args: &args::ProfileDiff) -> Result<u8> {
     let (before, after) = (Profile::read(&args.before)?, Profile::read(&args.after)?);
@@ -366,8 +383,23 @@ fn compare(args: &args::ProfileDiff) -> Result<u8> {
     let worse = |change: &&Change| args.fail_over.is_some_and(|p| change.is_regression(p));
     let all = found.kernels.iter().chain(std::iter::once(&found.wall));
     let regressions = all.clone().filter(worse).count();
+    let undecided = all.clone().filter(|c| c.interval.is_none()).count();
+    if args.fail_over.is_some() && undecided == all.clone().count() {
+        return Err(Error::usage(format!(
+            "--fail-over: {} and {} have too few rounds to tell anything; record both with `astray profile --rounds 3` \
+             or more",
+            args.before.display(),
+            args.after.display()
+        )));
+    }
     if args.json {
-        print(&super::json(&found)?)?;
+        print(&super::json(&Comparison {
+            found: &found,
+            notes: differ,
+            fail_over: args.fail_over,
+            regressions,
+            undecided,
+        })?)?;
         return Ok(u8::from(regressions > 0));
     }
     for line in differ {
@@ -414,7 +446,8 @@ fn compare(args: &args::ProfileDiff) -> Result<u8> {
     }
     if let Some(percent) = args.fail_over {
         print(&format!(
-            "{regressions} slower by more than {percent} %, with 99 % confidence"
+            "{regressions} slower by more than {percent} %, with 99 % confidence; {undecided} with too few calls \
+             to tell"
         ))?;
     }
     Ok(u8::from(regressions > 0))

@@ -37,7 +37,7 @@ struct Summary {
 pub fn run(args: &Selftest) -> Result<u8> {
     let mut cases = wanted(cases(), args.operator.as_deref())?;
     // Poisoned: an element that a kernel forgets to write is NaN, and NaN never passes.
-    let device = device::open(&args.device, args.precision.value, true)?;
+    let device = device::open_to_score(&args.device, args.precision.value, true)?;
     if device.is_half() {
         cases.retain(|case| !F32_ALONE.contains(&case.operator));
     }

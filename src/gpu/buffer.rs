@@ -71,8 +71,8 @@ impl Buffer {
         Ok(made)
     }
 
-    /// The contents are about to change.
-    pub(super) fn changes(&self) {
+    /// The contents are about to change: what was derived from them is dropped.
+    pub fn changes(&self) {
         lock(&self.derived).clear();
     }
 

@@ -1,6 +1,5 @@
 """The works in PyTorch: the extractor, whole predictions, training steps, with the weights that astray has."""
 
-import timm
 import torch
 import torch.nn.functional as F
 from ast_torch import operators
@@ -20,6 +19,8 @@ class Extractor(nn.Module):
 
     def __init__(self, weights=None):
         super().__init__()
+        import timm  # the other works run without it
+
         net = timm.create_model("tf_efficientnet_b5", drop_rate=0.0, drop_path_rate=0.0)
         if weights is not None:
             net.load_state_dict(load_file(weights), strict=False)

@@ -107,7 +107,7 @@ pub struct ProfileDiff {
     pub after: PathBuf,
     /// End with status 1 where a kernel, or the whole job, is slower by more than this, with 99 %
     /// confidence
-    #[arg(long, value_name = "PERCENT")]
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub fail_over: Option<f64>,
     /// Compare other devices or jobs all the same
     #[arg(long)]
@@ -115,4 +115,11 @@ pub struct ProfileDiff {
     /// Print the comparison as JSON
     #[arg(long)]
     pub json: bool,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value.is_finite() && value >= 0.0 => Ok(value),
+        _ => Err("expected percent from 0 on, such as 5".into()),
+    }
 }

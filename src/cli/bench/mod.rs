@@ -34,7 +34,7 @@ pub fn run(args: &Bench) -> Result<u8> {
         output::check_file("--json", file)?;
     }
     let plans = wanted(args)?;
-    let device = device::open(&args.device, args.precision.value, false)?;
+    let device = device::open_to_score(&args.device, args.precision.value, false)?;
     let roof = Roof::measure(&device, true)?;
     let bar = job::bar("bench", plans.len());
     let time = Duration::from_secs_f64(args.seconds);
@@ -69,7 +69,7 @@ pub fn run(args: &Bench) -> Result<u8> {
 
 fn wanted(args: &Bench) -> Result<Vec<Plan>> {
     let mut plans = models::plans(&args.batch);
-    plans.extend(operators::plans(&args.batch));
+    plans.extend(operators::plans(&args.batch, args.repack));
     let Some(filter) = &args.filter else {
         return Ok(plans);
     };

@@ -11,8 +11,8 @@ use crate::selftest;
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor};
 
-pub fn plans(batches: &[usize]) -> Vec<Plan> {
-    let mut plans = of_models(batches);
+pub fn plans(batches: &[usize], repack: bool) -> Vec<Plan> {
+    let mut plans = of_models(batches, repack);
     plans.extend(selftest::cases().into_iter().map(|case| Plan {
         name: format!("{} {}", case.operator, case.name),
         kind: "operator",
@@ -54,10 +54,11 @@ struct Convolution {
     c_out: usize,
     stride: usize,
     trained: bool,
+    repack: bool,
 }
 
 /// Every distinct convolution of B5 at 768², of the paper's teachers and of its student.
-fn of_models(batches: &[usize]) -> Vec<Plan> {
+fn of_models(batches: &[usize], repack: bool) -> Vec<Plan> {
     let mut all = Vec::new();
     if let Ok(backbone) = Backbone::new("efficientnet_b5", None) {
         let frozen = Convolution {
@@ -68,6 +69,7 @@ fn of_models(batches: &[usize]) -> Vec<Plan> {
             c_out: backbone.stem,
             stride: 2,
             trained: false,
+            repack,
         };
         let mut side = 384;
         let mut add = |c: Convolution| {
@@ -97,6 +99,7 @@ fn of_models(batches: &[usize]) -> Vec<Plan> {
                 c_out: hidden,
                 stride: block.stride,
                 trained: false,
+                repack,
             });
             side /= block.stride;
             add(pointwise(hidden, block.c_out, side));
@@ -123,6 +126,7 @@ fn of_models(batches: &[usize]) -> Vec<Plan> {
             c_out,
             stride: 1,
             trained: true,
+            repack,
         });
     }
     let mut plans = Vec::new();
@@ -158,7 +162,7 @@ impl Convolution {
         let random = |name: &str, shape: Shape| {
             Tensor::new(device, shape, named_tensor(name, shape.len(), 1.0, 0))
         };
-        let k = self.kernel;
+        let (k, repack) = (self.kernel, self.repack);
         let weight: Shape = match self.depthwise {
             true => [k, k, self.c_in].into(),
             false => [k, k, self.c_in, self.c_out].into(),
@@ -181,6 +185,9 @@ impl Convolution {
         let shape = format!("{} {}", x.shape(), weight.shape());
         let work: crate::profile::Work = match gradients {
             false => Box::new(move || {
+                if repack {
+                    weight.forget_derived();
+                }
                 let tape = Tape::inference();
                 let [x, weight, bias] = [&x, &weight, &bias].map(|t| tape.constant(t));
                 op(&tape, &x, &weight, &bias, conv).map(drop)

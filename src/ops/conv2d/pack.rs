@@ -105,7 +105,7 @@ pub(super) fn weights(
         };
         let to = gpu.alloc(count as usize)?;
         let pass = gpu.pass(NAME, SHADER).entry("pack").read(weight).write(&to);
-        pass.params(&params).run(count as usize)?;
+        pass.params(&params).run(count as usize / 4)?;
         Ok(to)
     })
 }
