@@ -52,7 +52,7 @@
 //!   ([`cpu::isa`], `ASTRAY_ISA`): the two global states beside the allocator's.
 //! - A depthwise convolution, too, has a kernel of its own for software adapters: lanes share a channel and its
 //!   weights, since such a driver loads what they do not share one after the other.
-//! - The tuner holds 512 elements of a result against the formula in f64, and keeps its times on disk kernel by
+//! - The tuner holds some pixels of a result, all their channels, against the formula in f64, and keeps its times on disk kernel by
 //!   kernel; until all kernels of a convolution are timed, the likely one runs. So a GPU that tunes gives the same
 //!   bits from one run to the next only when its kernels are known.
 //! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader. No machine with such units has

@@ -59,7 +59,7 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
     Ok(tape.constant(&y))
 }
 
-/// As with [`conv2d`](super::conv2d()): tiles in registers for software adapters, and where asked for.
+/// As with [`conv2d`](mod@super::conv2d): tiles in registers for software adapters, and where asked for.
 fn is_direct(gpu: &Gpu) -> bool {
     match gpu.variant() {
         Some(named) if named == Variant::Plain.name() => false,

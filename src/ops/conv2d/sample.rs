@@ -1,11 +1,12 @@
-//! Single elements of a convolution as the formula says, in f64: what the tuner holds a kernel against.
+//! Single pixels of a convolution as the formula says, in f64: what the tuner holds a kernel against.
 
 use crate::cpu::conv2d::Params;
 
-/// Element `at` of y = f(x ∗ weight + bias); `inputs` are x, weight and bias.
-pub(super) fn forward(p: &Params, inputs: &[Vec<f32>], at: usize) -> f64 {
-    let [n, oy, ox, co] = indices(at, [p.out_h, p.out_w, p.c_out]);
-    let mut sum = f64::from(inputs[2][co]);
+/// The channels of a pixel of y = f(x ∗ weight + bias); `inputs` are x, weight and bias.
+pub(super) fn forward(p: &Params, inputs: &[Vec<f32>], pixel: usize) -> Vec<f64> {
+    let [n, oy, ox] = place(pixel, [p.out_h, p.out_w]);
+    let (c_in, c_out) = (p.c_in as usize, p.c_out as usize);
+    let mut sums: Vec<f64> = inputs[2].iter().map(|&b| b.into()).collect();
     for ky in 0..p.kh {
         let Some(iy) = p.source(oy as u32, ky, p.top, p.h) else {
             continue;
@@ -14,25 +15,29 @@ pub(super) fn forward(p: &Params, inputs: &[Vec<f32>], at: usize) -> f64 {
             let Some(ix) = p.source(ox as u32, kx, p.left, p.w) else {
                 continue;
             };
-            let pixel = ((n * p.h as usize + iy) * p.w as usize + ix) * p.c_in as usize;
-            let x = &inputs[0][pixel..][..p.c_in as usize];
-            let taps = (ky * p.kw + kx) as usize * x.len() * p.c_out as usize + co;
-            let weights = inputs[1][taps..].iter().step_by(p.c_out as usize);
-            sum += dot(x.iter().zip(weights));
+            let at = (n * p.h as usize + iy) * p.w as usize + ix;
+            let tap = (ky * p.kw + kx) as usize;
+            let weights = inputs[1][tap * c_in * c_out..].chunks_exact(c_out);
+            for (&x, weights) in inputs[0][at * c_in..][..c_in].iter().zip(weights) {
+                let products = weights.iter().map(|&w| f64::from(x) * f64::from(w));
+                sums.iter_mut().zip(products).for_each(|(sum, p)| *sum += p);
+            }
         }
     }
-    match p.activation {
-        1 => sum.max(0.0) + f64::from(p.slope) * sum.min(0.0),
-        2 => sum / (1.0 + (-sum).exp()),
-        3 => 1.0 / (1.0 + (-sum).exp()),
-        _ => sum,
-    }
+    let f = |y: f64| match p.activation {
+        1 => y.max(0.0) + f64::from(p.slope) * y.min(0.0),
+        2 => y / (1.0 + (-y).exp()),
+        3 => 1.0 / (1.0 + (-y).exp()),
+        _ => y,
+    };
+    sums.into_iter().map(f).collect()
 }
 
-/// Element `at` of dL/dx; `inputs` are dL/dy and weight.
-pub(super) fn backward_input(p: &Params, inputs: &[Vec<f32>], at: usize) -> f64 {
-    let [n, iy, ix, ci] = indices(at, [p.h, p.w, p.c_in]);
-    let mut sum = 0.0;
+/// The channels of a pixel of dL/dx; `inputs` are dL/dy and weight.
+pub(super) fn backward_input(p: &Params, inputs: &[Vec<f32>], pixel: usize) -> Vec<f64> {
+    let [n, iy, ix] = place(pixel, [p.h, p.w]);
+    let (c_in, c_out) = (p.c_in as usize, p.c_out as usize);
+    let mut sums = vec![0.0; c_in];
     // Where x was read: outputs and taps along one side.
     let readers = |outputs: u32, taps: u32, before: u32, size: u32, at: usize| {
         let all = (0..outputs).flat_map(move |out| (0..taps).map(move |tap| (out, tap)));
@@ -40,23 +45,25 @@ pub(super) fn backward_input(p: &Params, inputs: &[Vec<f32>], at: usize) -> f64 
     };
     for (oy, ky) in readers(p.out_h, p.kh, p.top, p.h, iy) {
         for (ox, kx) in readers(p.out_w, p.kw, p.left, p.w, ix) {
-            let pixel = (n as u32 * p.out_h + oy) * p.out_w + ox;
-            let grad = &inputs[0][(pixel * p.c_out) as usize..][..p.c_out as usize];
-            let tap = ((ky * p.kw + kx) * p.c_in) as usize + ci;
-            sum += dot(grad.iter().zip(&inputs[1][tap * grad.len()..]));
+            let at = ((n as u32 * p.out_h + oy) * p.out_w + ox) as usize;
+            let grad = &inputs[0][at * c_out..][..c_out];
+            let tap = (ky * p.kw + kx) as usize;
+            let weights = inputs[1][tap * c_in * c_out..].chunks_exact(c_out);
+            for (sum, weights) in sums.iter_mut().zip(weights) {
+                let pairs = grad.iter().zip(weights);
+                *sum += pairs
+                    .map(|(&g, &w)| f64::from(g) * f64::from(w))
+                    .sum::<f64>();
+            }
         }
     }
-    sum
+    sums
 }
 
-/// Picture, row, column and channel of an element.
-fn indices(at: usize, [h, w, c]: [u32; 3]) -> [usize; 4] {
-    let [h, w, c] = [h, w, c].map(|size| size as usize);
-    [at / c / w / h, at / c / w % h, at / c % w, at % c]
-}
-
-fn dot<'a>(pairs: impl Iterator<Item = (&'a f32, &'a f32)>) -> f64 {
-    pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+/// Picture, row and column.
+fn place(pixel: usize, [h, w]: [u32; 2]) -> [usize; 3] {
+    let [h, w] = [h, w].map(|size| size as usize);
+    [pixel / w / h, pixel / w % h, pixel % w]
 }
 
 #[cfg(test)]
@@ -67,7 +74,7 @@ mod tests {
     use crate::ops::Activation;
 
     #[test]
-    fn every_element_is_that_of_the_cpu() {
+    fn every_pixel_is_that_of_the_cpu() {
         for (kh, kw, stride, top, left, replicate, f) in [
             (3, 3, 1, 1, 1, 0, Activation::Silu),
             (3, 2, 2, 0, 1, 1, Activation::LeakyRelu(0.2)),
@@ -101,9 +108,12 @@ mod tests {
             let backwards = [noise(outside), weight];
             let dx = conv2d::backward_input(&backwards[0], &backwards[1], &p);
             assert_eq!([y.len(), dx.len()], [outside as usize, inside as usize]);
-            let y_found = (0..y.len()).map(|at| forward(&p, &forwards, at));
-            let dx_found = (0..dx.len()).map(|at| backward_input(&p, &backwards, at));
-            for (found, expected) in y_found.chain(dx_found).zip(y.iter().chain(&dx)) {
+            let y_found = (0..y.len() / 3).flat_map(|pixel| forward(&p, &forwards, pixel));
+            let dx_found =
+                (0..dx.len() / 5).flat_map(|pixel| backward_input(&p, &backwards, pixel));
+            let found: Vec<f64> = y_found.chain(dx_found).collect();
+            assert_eq!(found.len(), y.len() + dx.len());
+            for (found, expected) in found.iter().zip(y.iter().chain(&dx)) {
                 assert!((found - f64::from(*expected)).abs() < 2e-5, "{p:?}");
             }
         }

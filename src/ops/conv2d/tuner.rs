@@ -12,18 +12,24 @@ const BUDGET: Duration = Duration::from_secs(1);
 /// ‖found − expected‖ / ‖expected‖ that is put down to rounding.
 const TOLERANCE: f64 = 1e-3;
 const REPEATS: usize = 3;
-/// Elements of a result that are compared with the formula. All of them must be finite.
-const SAMPLES: usize = 512;
+/// Products of the pixels that are compared with the formula, and bounds for their number. All elements
+/// must be finite.
+const PRODUCTS: usize = 50_000_000;
+const PIXELS: [usize; 2] = [8, 64];
 
-/// A problem: its name in the cache, what runs it, the lengths of the inputs that are drawn and of the
-/// result, and its elements as the formula says.
+/// The channels of a pixel, from the inputs.
+type Pixel<'a> = dyn Fn(&[Vec<f32>], usize) -> Vec<f64> + 'a;
+
+/// A problem: its name in the cache, what runs it, the lengths of the inputs that are drawn, pixels and
+/// channels of the result, the products in a pixel, and its channels as the formula says.
 pub(super) struct Problem<'a> {
     pub name: &'a str,
     pub candidates: &'a [Variant],
     pub inputs: &'a [u32],
-    pub outputs: usize,
+    pub outputs: [usize; 2],
+    pub products: usize,
     pub run: &'a dyn Fn(Variant, &[Buffer]) -> Result<Buffer>,
-    pub element: &'a dyn Fn(&[Vec<f32>], usize) -> f64,
+    pub pixel: &'a Pixel<'a>,
 }
 
 /// The fastest candidate that computes the right thing; `None` while not all are measured, or where
@@ -59,17 +65,23 @@ fn measure(gpu: &Arc<Gpu>, problem: &Problem, missing: &[Variant], until: Instan
     let drawn: Vec<Vec<f32>> = problem.inputs.iter().map(|&len| noise(len)).collect();
     let inputs = drawn.iter().map(|input| gpu.upload(input));
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
-    let samples: Vec<usize> = (0..SAMPLES.min(problem.outputs))
-        .map(|i| i * (problem.outputs - 1) / (SAMPLES - 1).max(1))
-        .collect();
-    let expected: Vec<f64> = samples
+    let [pixels, channels] = problem.outputs;
+    let wanted = (PRODUCTS / problem.products.max(1)).clamp(PIXELS[0], PIXELS[1]);
+    // The last one, and others all over the result: multiples of the golden ratio.
+    let golden = |i: usize| (i as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) as usize % pixels;
+    let compared = std::iter::once(pixels - 1).chain((0..wanted.min(pixels)).map(golden));
+    let compared: Vec<usize> = compared.collect();
+    let expected: Vec<f64> = compared
         .iter()
-        .map(|&at| (problem.element)(&drawn, at))
+        .flat_map(|&pixel| (problem.pixel)(&drawn, pixel))
         .collect();
     let is_right = |found: &[f32]| {
-        let picked = samples.iter().filter_map(|&at| found.get(at).copied());
-        let error = distance(&picked.collect::<Vec<_>>(), &expected);
-        found.len() == problem.outputs && found.iter().all(|y| y.is_finite()) && error <= TOLERANCE
+        let whole = found.len() == pixels * channels && found.iter().all(|y| y.is_finite());
+        let picked = |&pixel: &usize| &found[pixel * channels..][..channels];
+        whole && {
+            let picked: Vec<f32> = compared.iter().flat_map(picked).copied().collect();
+            distance(&picked, &expected) <= TOLERANCE
+        }
     };
     for &variant in missing {
         if Instant::now() > until {
@@ -102,7 +114,7 @@ fn time(
     is_right: &dyn Fn(&[f32]) -> bool,
 ) -> Result<Option<f64>> {
     // Or a kernel that writes nothing would be given the memory that holds the last one's answer.
-    drop(gpu.upload(&vec![f32::NAN; problem.outputs])?);
+    drop(gpu.upload(&vec![f32::NAN; problem.outputs.iter().product()])?);
     let found = gpu.read(&(problem.run)(variant, inputs)?)?;
     if !is_right(&found) {
         return Ok(None);
@@ -166,9 +178,10 @@ mod tests {
             name: "ones",
             candidates: &CANDIDATES,
             inputs: &[5],
-            outputs: 3,
+            outputs: [3, 1],
+            products: 1,
             run: &|variant, _| run(variant),
-            element: &|_, _| 1.0,
+            pixel: &|_, _| vec![1.0],
         };
         fastest(gpu, &problem)
     }

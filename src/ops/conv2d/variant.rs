@@ -257,12 +257,14 @@ impl Call<'_> {
                     p.c_out,
                 ],
                 outputs: match self.turned {
-                    true => p.n * p.h * p.w * p.c_in,
-                    false => p.n * p.out_h * p.out_w * p.c_out,
-                } as usize,
-                element: &|inputs, at| match self.turned {
-                    true => sample::backward_input(p, inputs, at),
-                    false => sample::forward(p, inputs, at),
+                    true => [p.n * p.h * p.w, p.c_in],
+                    false => [p.n * p.out_h * p.out_w, p.c_out],
+                }
+                .map(|size| size as usize),
+                products: (p.kh * p.kw * p.c_in * p.c_out) as usize,
+                pixel: &|inputs, pixel| match self.turned {
+                    true => sample::backward_input(p, inputs, pixel),
+                    false => sample::forward(p, inputs, pixel),
                 },
                 run: &|variant, inputs| {
                     let inputs = Inputs {
