@@ -1,7 +1,7 @@
 // 3×3 convolution with stride 1 by Winograd's F(TILE×TILE, 3×3), TILE 2 or 4: y = Aᵀ·(Σ_ci U ∘ V)·A
 // with U = G·g·Gᵀ and V = Bᵀ·d·B (Lavin & Gray 2016; `cpu::winograd` on the points of F(4×4)).
 // Layout: U [points][Co/BLOCK][Ci][BLOCK], V [points][tiles][Ci], M [points][tiles][Co], in groups of 4
-// channels; points = (TILE + 2)², M is Σ_ci U ∘ V, made by the tiled product with a slice per point.
+// channels; all three are f32, for in f16 they would be rounded twice. points = (TILE + 2)², M is Σ_ci U ∘ V, made by the tiled product with a slice per point.
 // Grid: weights: a thread per group of U at all points; input, output: a thread per tile and group.
 
 struct Params {
@@ -73,7 +73,7 @@ fn back(m: array<vec4f, 6>) -> array<vec4f, 4> {
 }
 
 @group(0) @binding(0) var<storage, read> weight: array<real>;
-@group(0) @binding(1) var<storage, read_write> u: array<real4>;
+@group(0) @binding(1) var<storage, read_write> u: array<vec4f>;
 
 fn tap(ky: u32, kx: u32, ci: u32, co: u32) -> f32 {
     if ci >= params.c_in || co >= params.c_out {
@@ -109,13 +109,13 @@ fn weights(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     for (var px = 0u; px < TILE + 2u; px++) {
         var column = evaluate(array<vec4f, 3>(rows[0][px], rows[1][px], rows[2][px]));
         for (var py = 0u; py < TILE + 2u; py++) {
-            u[(py * (TILE + 2u) + px) * blocks * wide * columns + i] = real4(column[py]);
+            u[(py * (TILE + 2u) + px) * blocks * wide * columns + i] = column[py];
         }
     }
 }
 
 @group(0) @binding(0) var<storage, read> x: array<real4>;
-@group(0) @binding(1) var<storage, read_write> v: array<real4>;
+@group(0) @binding(1) var<storage, read_write> v: array<vec4f>;
 
 fn origin(out: u32, before: i32, size: u32) -> i32 {
     let at = i32(out) - before;
@@ -158,12 +158,12 @@ fn input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
         let d = array<vec4f, 6>(rows[0][px], rows[1][px], rows[2][px], rows[3][px], rows[4][px], rows[5][px]);
         var column = into(d);
         for (var py = 0u; py < TILE + 2u; py++) {
-            v[(py * (TILE + 2u) + px) * params.tiles * params.groups_in + i] = real4(column[py]);
+            v[(py * (TILE + 2u) + px) * params.tiles * params.groups_in + i] = column[py];
         }
     }
 }
 
-@group(0) @binding(0) var<storage, read> m: array<real4>;
+@group(0) @binding(0) var<storage, read> m: array<vec4f>;
 @group(0) @binding(1) var<storage, read> bias: array<real4>;
 @group(0) @binding(2) var<storage, read> residual: array<real4>;
 @group(0) @binding(3) var<storage, read_write> y: array<real4>;
@@ -182,7 +182,7 @@ fn output(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
     for (var py = 0u; py < TILE + 2u; py++) {
         var sums: array<vec4f, 6>;
         for (var px = 0u; px < TILE + 2u; px++) {
-            sums[px] = vec4f(m[(py * (TILE + 2u) + px) * count + i]);
+            sums[px] = m[(py * (TILE + 2u) + px) * count + i];
         }
         rows[py] = back(sums);
     }

@@ -1,6 +1,6 @@
 //! Finding and opening adapters.
 
-use super::{Choices, Gpu, Options, Recorder, Scalars, buffer::Pool, shaders::Shaders};
+use super::{Choices, Gpu, Options, Recorder, buffer::Pool, shaders::Shaders};
 use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -157,13 +157,9 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     });
     let immediate_bytes = device.limits().max_immediate_size;
     let immediates = features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128;
-    let scalars = Scalars {
-        immediates,
-        half: options.half,
-    };
     Ok(Arc::new(Gpu {
         immediates,
-        shaders: Shaders::new(options.shaders.clone(), scalars),
+        shaders: Shaders::new(options.shaders.clone(), immediates),
         device,
         queue,
         poison: options.poison,

@@ -126,6 +126,14 @@ impl Gpu {
         self.alloc_as(len, false)
     }
 
+    /// As [`Gpu::alloc`], in the precision of `other`.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc`].
+    pub fn alloc_like(self: &Arc<Self>, other: &Buffer, len: usize) -> Result<Buffer> {
+        self.alloc_as(len, other.half)
+    }
+
     fn alloc_as(self: &Arc<Self>, len: usize, half: bool) -> Result<Buffer> {
         self.check_lost()?;
         let (needed, limit) = (bytes(len, half), self.max_binding());

@@ -39,7 +39,7 @@ impl Gpu {
     }
 
     fn build(&self, key: &Key, text: &'static str, params_bytes: u32) -> Result<Pipeline> {
-        let kernel = self.shaders.kernel(key.name, text)?;
+        let kernel = self.shaders.kernel(key.name, text, key.half)?;
         if key.half && !kernel.is_generic() {
             return Err(Error::failed(format!(
                 "{}: computes in f32 alone; open the device without `--precision f16`",

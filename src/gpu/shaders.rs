@@ -38,7 +38,7 @@ pub struct Scalars {
 
 pub(super) struct Shaders {
     folder: Option<PathBuf>,
-    scalars: Scalars,
+    immediates: bool,
     /// Every file is read once, so that a run uses one version of it.
     files: Mutex<HashMap<&'static str, Arc<File>>>,
 }
@@ -78,20 +78,23 @@ fn matrix_types(real: &str, side: u32) -> String {
 }
 
 impl Shaders {
-    pub fn new(folder: Option<PathBuf>, scalars: Scalars) -> Self {
+    pub fn new(folder: Option<PathBuf>, immediates: bool) -> Self {
         Self {
             folder,
-            scalars,
+            immediates,
             files: Mutex::default(),
         }
     }
 
-    /// `shaders/<name>.wgsl`, of which `text` is built in.
-    pub fn kernel(&self, name: &'static str, text: &'static str) -> Result<Kernel> {
+    /// `shaders/<name>.wgsl`, of which `text` is built in; `half` where it is bound to numbers in f16.
+    pub fn kernel(&self, name: &'static str, text: &'static str, half: bool) -> Result<Kernel> {
         Ok(Kernel {
             file: self.file(name, text)?,
             prelude: self.file("prelude", PRELUDE)?,
-            scalars: self.scalars,
+            scalars: Scalars {
+                immediates: self.immediates,
+                half,
+            },
         })
     }
 

@@ -53,7 +53,7 @@ fn half_precision_is_for_gpus_and_prediction() {
     let told = place.run("selftest --device 0 --precision f16 --operator depthwise");
     let told = told.ok();
     assert!(
-        told.contains("all 11 cases passed") && told.contains("Not in f16"),
+        told.contains("all 14 cases passed") && told.contains("Not in f16"),
         "{told}"
     );
 }

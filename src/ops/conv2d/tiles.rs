@@ -208,7 +208,8 @@ pub(super) fn product(
     slices: u32,
     params: &Params,
 ) -> Result<Buffer> {
-    let y = gpu.alloc((slices * params.rows * params.groups_out * 4) as usize)?;
+    let len = (slices * params.rows * params.groups_out * 4) as usize;
+    let y = gpu.alloc_like(operands.x, len)?;
     let mut pass = gpu.pass(tile.name, tile.shader);
     for &(name, value) in &tile.constants {
         pass = pass.constant(name, value);

@@ -65,9 +65,10 @@ impl Variant {
     /// Can it run anything on this adapter, in this precision?
     pub fn runs_on(self, report: &AdapterReport, half: bool) -> bool {
         match self {
-            // What lies between their launches would be rounded.
-            Self::Split | Self::Winograd2 | Self::Winograd4 => !half,
+            // Its partial sums would be rounded.
+            Self::Split => !half,
             Self::Plain | Self::Direct | Self::Tile64 => true,
+            Self::Winograd2 | Self::Winograd4 => true,
             Self::Tile128 => has_room_for_128(report),
             Self::Matrix => report.has_matrix_units(half),
         }

@@ -89,7 +89,7 @@ pub(super) fn convolution(
     };
     let u = operands.weight.derived((form, tile.channels), || {
         let groups = c_out.next_multiple_of(tile.channels) * p.groups_in;
-        let u = gpu.alloc((points * groups * 4) as usize)?;
+        let u = gpu.alloc_f32((points * groups * 4) as usize)?;
         let pass = pass("weights").read(operands.weight).write(&u);
         pass.params(&params).run(groups as usize)?;
         Ok(u)
@@ -103,7 +103,7 @@ pub(super) fn convolution(
             tiles: count,
             ..params
         };
-        let v = gpu.alloc((4 * points * count * p.groups_in) as usize)?;
+        let v = gpu.alloc_f32((4 * points * count * p.groups_in) as usize)?;
         let from = pass("input").read(operands.x).write(&v).params(&params);
         from.run((count * p.groups_in) as usize)?;
         let over_channels = tiles::Params {
