@@ -302,6 +302,34 @@ fn diff_refuses_what_cannot_be_compared() {
 }
 
 #[test]
+fn diff_says_where_it_cannot_tell() {
+    let place = Workplace::new();
+    for (name, time) in [("once", 1e-3), ("slow", 1e-1)] {
+        made_up(&place, name, "cpu", &[&[time]]);
+        let mut profile = read(&place, name);
+        profile["wall"] = json!([1.0]);
+        place.write(name, profile.to_string());
+    }
+    let run = place.run("profile diff once slow");
+    assert!(run.ok().contains("too few calls"));
+    let run = place.run("profile diff once slow --fail-over 5");
+    let told = run.status == 2 && run.err.contains("too few rounds");
+    assert!(told, "{} {}", run.status, run.err);
+    for wrong in ["nan", "-5", "inf", "much"] {
+        let run = place.run(&format!("profile diff once slow --fail-over={wrong}"));
+        let told = run.status == 2 && run.err.contains("expected percent");
+        assert!(told, "{wrong}: {}", run.err);
+    }
+    made_up(&place, "three", "cpu", &QUICK);
+    made_up(&place, "slower", "a GPU", &SLOW);
+    let run = place.run("profile diff three slower --fail-over 5 --force --json");
+    let found: Value = serde_json::from_str(&run.out).unwrap();
+    assert_eq!((run.status, &found["regressions"]), (1, &json!(1)));
+    assert_eq!(found["notes"], json!(["device: cpu, and a GPU"]));
+    assert_eq!(found["kernels"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn bench_lists_what_its_help_promises() {
     let place = Workplace::new();
     place
