@@ -4,8 +4,9 @@ use astray::gpu::{self, Options};
 use astray::models::efficientnet::{Backbone, EfficientNet};
 use astray::nn::random::named_tensor;
 use astray::ops::add::add;
+use astray::ops::conv2d::{Conv2d, Padding, conv2d};
 use astray::tape::Tape;
-use astray::tensor::{Device, Tensor};
+use astray::tensor::{Device, Shape, Tensor};
 
 fn open(options: Options) -> Device {
     Device::Gpu(gpu::open(0, &options).unwrap())
@@ -76,4 +77,30 @@ fn a_batch_beyond_a_binding_goes_through_in_parts() {
     });
     let largest = [5, backbone.largest_activation(h, w)];
     assert!(Tensor::full(&device, largest, 1.0).is_err());
+}
+
+/// Transformed for F(4×4), the weights are four times as large, and beyond the binding.
+#[test]
+fn winograd_makes_way_where_its_weights_are_beyond_a_binding() {
+    let device = open(Options {
+        max_binding: Some(1 << 20),
+        variant: Some("winograd4".into()),
+        ..Options::default()
+    });
+    let conv = Conv2d::new(Padding::zeros(1));
+    let run = |device: &Device| {
+        let random = |name: &str, shape: Shape| {
+            let data = named_tensor(name, shape.len(), 0.1, 3);
+            Tensor::new(device, shape, data).unwrap()
+        };
+        let tape = Tape::inference();
+        let x = tape.constant(&random("x", [1, 9, 8, 128].into()));
+        let weight = tape.constant(&random("weight", [3, 3, 128, 128].into()));
+        let bias = tape.constant(&random("bias", [128].into()));
+        let y = conv2d(&tape, &x, &weight, &bias, None, conv).unwrap();
+        y.tensor().to_vec().unwrap()
+    };
+    let (found, expected) = (run(&device), run(&Device::Cpu));
+    let apart = found.iter().zip(&expected).map(|(f, e)| (f - e).abs());
+    assert!(apart.fold(0.0, f32::max) < 1e-4);
 }
