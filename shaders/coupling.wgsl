@@ -1,8 +1,10 @@
 // Affine coupling, with s = γ·u[..C], t = γ·u[C..], ℓ = α·0.636·atan(s/α):
 //   forward: y = clamp(x·exp ℓ + t, ±1e6), log_det = so_far + Σ_c ℓ
 //   inverse: x = (y - t)·exp(-ℓ),          log_det = so_far - Σ_c ℓ
-// What x has beyond C channels passes through.
-// Layout: x, y [N,H,W,width], u [N,H,W,2C], log_det and so_far [N,H,W,1], γ [1].
+// What x has beyond C channels passes through. `summed` is the forward direction with u = bias + Σ of
+// the slices of a convolution's sum.
+// Layout: x, y [N,H,W,width], u [N,H,W,2C], log_det and so_far [N,H,W,1], γ [1], bias [2C],
+// partial [slices,N,H,W,⌈2C/4⌉·4] in f32.
 // Grid: one workgroup per pixel; its lanes share the channels.
 
 struct Params {
@@ -10,6 +12,7 @@ struct Params {
     channels: u32,
     width: u32,
     accumulate: u32,
+    slices: u32,
     alpha: f32,
 }
 
@@ -58,6 +61,13 @@ fn log_scale(s: f32) -> f32 {
     return params.alpha * 0.636 * arctangent(s / params.alpha);
 }
 
+// The forward direction for one element; its share of the log-determinant.
+fn couple(at: u32, us: f32, ut: f32) -> f32 {
+    let l = log_scale(f32(gamma[0]) * us);
+    y[at] = real(clamp(f32(x[at]) * exp(l) + f32(gamma[0]) * ut, -LIMIT, LIMIT));
+    return l;
+}
+
 fn pass_through(pixel: u32, lane: u32) {
     for (var i = params.channels + lane; i < params.width; i += 64u) {
         y[pixel * params.width + i] = x[pixel * params.width + i];
@@ -85,11 +95,36 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let c = params.channels;
     var sum = 0.0;
     for (var i = lane; i < c; i += 64u) {
-        let l = log_scale(f32(gamma[0]) * f32(u[2u * pixel * c + i]));
-        let t = f32(gamma[0]) * f32(u[2u * pixel * c + c + i]);
-        let at = pixel * params.width + i;
-        y[at] = real(clamp(f32(x[at]) * exp(l) + t, -LIMIT, LIMIT));
-        sum += l;
+        let at = 2u * pixel * c + i;
+        sum += couple(pixel * params.width + i, f32(u[at]), f32(u[at + c]));
+    }
+    pass_through(pixel, lane);
+    finish(pixel, lane, sum);
+}
+
+@group(0) @binding(1) var<storage, read> partial_u: array<f32>;
+@group(0) @binding(6) var<storage, read> bias: array<real>;
+
+fn summed_u(pixel: u32, i: u32) -> f32 {
+    let across = (2u * params.channels + 3u) / 4u * 4u;
+    var sum = 0.0;
+    for (var slice = 0u; slice < params.slices; slice++) {
+        sum += partial_u[(slice * params.pixels + pixel) * across + i];
+    }
+    return sum + f32(bias[i]);
+}
+
+@compute @workgroup_size(64)
+fn summed(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+          @builtin(local_invocation_index) lane: u32) {
+    let pixel = group.y * groups.x + group.x;
+    if pixel >= params.pixels {
+        return;
+    }
+    let c = params.channels;
+    var sum = 0.0;
+    for (var i = lane; i < c; i += 64u) {
+        sum += couple(pixel * params.width + i, summed_u(pixel, i), summed_u(pixel, i + c));
     }
     pass_through(pixel, lane);
     finish(pixel, lane, sum);

@@ -1,8 +1,10 @@
 
 // Appended to every shader, after the declaration of `params` (immediate or uniform), of `real`, the
-// type of activations and weights in memory (f32 or f16), and REAL_MAX. Sums are f32.
+// type of activations and weights in memory (f32 or f16), of `result`, which is f32 where a kernel for
+// f16 writes sums that another one finishes, and of REAL_MAX. Sums are f32.
 
 alias real4 = vec4<real>;
+alias result4 = vec4<result>;
 
 // The linear index of a thread in a launch made by `Pass::run` (workgroups of 64, folded grid).
 fn index(group: vec3u, groups: vec3u, lane: u32) -> u32 {

@@ -32,8 +32,18 @@ fn translate_to_every_backend() {
     let capabilities =
         Capabilities::IMMEDIATES | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     for (name, text) in shaders() {
-        for (immediates, half) in [(true, false), (false, false), (true, true)] {
-            let source = astray::gpu::source(&text, astray::gpu::Scalars { immediates, half });
+        for (immediates, half, half_result) in [
+            (true, false, false),
+            (false, false, false),
+            (true, true, false),
+            (true, true, true),
+        ] {
+            let scalars = astray::gpu::Scalars {
+                immediates,
+                half,
+                half_result,
+            };
+            let source = astray::gpu::source(&text, scalars);
             let module = naga::front::wgsl::parse_str(&source)
                 .unwrap_or_else(|e| panic!("{}", e.emit_to_string_with_path(&source, &name)));
             let checked = Validator::new(ValidationFlags::all(), capabilities)

@@ -33,7 +33,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> weight: array<real4>;
 @group(0) @binding(2) var<storage, read> bias: array<real4>;
 @group(0) @binding(3) var<storage, read> residual: array<real4>;
-@group(0) @binding(4) var<storage, read_write> y: array<real4>;
+@group(0) @binding(4) var<storage, read_write> y: array<result4>;
 
 const PIXELS = 24u;
 // Width of a subgroup.
@@ -164,7 +164,7 @@ fn store4(at: u32, group: u32, sum: vec4f) {
     if params.residual == 1u {
         value += vec4f(residual[at + group]);
     }
-    y[at + group] = real4(value);
+    y[at + group] = result4(value);
 }
 
 fn store(slice: u32, row: u32, group: u32, sum: Row) {

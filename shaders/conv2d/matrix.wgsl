@@ -37,7 +37,7 @@ struct Params {
 @group(0) @binding(1) var<storage, read> weight: array<real4>;
 @group(0) @binding(2) var<storage, read> bias: array<real4>;
 @group(0) @binding(3) var<storage, read> residual: array<real4>;
-@group(0) @binding(4) var<storage, read_write> y: array<real4>;
+@group(0) @binding(4) var<storage, read_write> y: array<result4>;
 
 override LANES: u32 = 32u;
 // Can a tap fall outside of x?
@@ -94,7 +94,7 @@ fn store4(at: u32, group: u32, sum: vec4f) {
     if params.residual == 1u {
         value += vec4f(residual[at + group]);
     }
-    y[at + group] = real4(value);
+    y[at + group] = result4(value);
 }
 
 @compute @workgroup_size(LANES)

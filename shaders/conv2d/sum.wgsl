@@ -1,6 +1,7 @@
 // main: y = f(bias + Σ_slice partial[slice]) (+ residual), slices in order, so always the same bits.
-// Layout: partial [slices, rows, Co], y and residual [rows, Co], bias [Co], Co in groups of 4.
-// columns: partial[slice] = Σ of the slice's rows of x, [slices, Co].
+// columns: sums[slice] = Σ of the slice's rows of x.
+// Layout: partial and sums [slices, rows, Co] in f32, y and residual [rows, Co], bias [Co], Co in groups
+// of 4.
 // Grid: a thread per group of the result.
 
 struct Params {
@@ -13,7 +14,7 @@ struct Params {
     residual: u32,
 }
 
-@group(0) @binding(0) var<storage, read> partial: array<real4>;
+@group(0) @binding(0) var<storage, read> partial: array<vec4f>;
 @group(0) @binding(1) var<storage, read> bias: array<real4>;
 @group(0) @binding(2) var<storage, read> residual: array<real4>;
 @group(0) @binding(3) var<storage, read_write> y: array<real4>;
@@ -28,7 +29,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
     var sum = vec4f();
     for (var slice = 0u; slice < params.slices; slice++) {
-        sum += vec4f(partial[slice * count + i]);
+        sum += partial[slice * count + i];
     }
     if params.bias == 1u {
         sum += vec4f(bias[i % params.groups]);
@@ -41,7 +42,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 }
 
 @group(0) @binding(0) var<storage, read> x: array<real4>;
-@group(0) @binding(1) var<storage, read_write> sums: array<real4>;
+@group(0) @binding(1) var<storage, read_write> sums: array<vec4f>;
 
 @compute @workgroup_size(64)
 fn columns(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -57,5 +58,5 @@ fn columns(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     for (var row = slice * each; row < min((slice + 1u) * each, p.rows); row++) {
         sum += vec4f(x[row * p.groups + i % p.groups]);
     }
-    sums[i] = real4(sum);
+    sums[i] = sum;
 }

@@ -12,6 +12,8 @@ pub struct Params {
     pub channels: u32,
     pub width: u32,
     pub accumulate: u32,
+    /// Of the sum that u is on a GPU, 0 where u is there.
+    pub slices: u32,
     pub alpha: f32,
 }
 

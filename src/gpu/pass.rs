@@ -24,6 +24,7 @@ impl Gpu {
             entry: "main",
             constants: Vec::new(),
             half: false,
+            half_result: false,
             writes: Vec::new(),
         };
         Pass {
@@ -63,6 +64,7 @@ impl<'a> Pass<'a> {
         self.buffers.push(buffer);
         self.key.writes.push(writes);
         self.key.half |= buffer.is_half();
+        self.key.half_result |= writes && buffer.is_half();
         self
     }
 

@@ -12,6 +12,8 @@ pub(super) struct Key {
     pub constants: Vec<(&'static str, u64)>,
     /// Is a binding f16?
     pub half: bool,
+    /// One that is written?
+    pub half_result: bool,
     /// For every binding: may the kernel write to it?
     pub writes: Vec<bool>,
 }
@@ -39,7 +41,9 @@ impl Gpu {
     }
 
     fn build(&self, key: &Key, text: &'static str, params_bytes: u32) -> Result<Pipeline> {
-        let kernel = self.shaders.kernel(key.name, text, key.half)?;
+        let kernel = self
+            .shaders
+            .kernel(key.name, text, [key.half, key.half_result])?;
         if key.half && !kernel.is_generic() {
             return Err(Error::failed(format!(
                 "{}: computes in f32 alone; open the device without `--precision f16`",

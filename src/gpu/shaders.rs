@@ -34,6 +34,8 @@ pub struct Scalars {
     pub immediates: bool,
     /// `real` is f16, otherwise f32.
     pub half: bool,
+    /// So is `result`.
+    pub half_result: bool,
 }
 
 pub(super) struct Shaders {
@@ -67,7 +69,8 @@ fn join(first: &str, second: &str, scalars: Scalars) -> String {
         ),
         false => ("", "alias real = f32;\nconst REAL_MAX = 3.4e38;"),
     };
-    format!("{enable}{first}\n{params}\n{real}\n{matrices}{second}")
+    let result = if scalars.half_result { "f16" } else { "f32" };
+    format!("{enable}{first}\n{params}\n{real}\nalias result = {result};\n{matrices}{second}")
 }
 
 fn matrix_types(real: &str, side: u32) -> String {
@@ -86,14 +89,21 @@ impl Shaders {
         }
     }
 
-    /// `shaders/<name>.wgsl`, of which `text` is built in; `half` where it is bound to numbers in f16.
-    pub fn kernel(&self, name: &'static str, text: &'static str, half: bool) -> Result<Kernel> {
+    /// `shaders/<name>.wgsl`, of which `text` is built in; `half` where it is bound to numbers in f16,
+    /// `half_result` where it writes such.
+    pub fn kernel(
+        &self,
+        name: &'static str,
+        text: &'static str,
+        [half, half_result]: [bool; 2],
+    ) -> Result<Kernel> {
         Ok(Kernel {
             file: self.file(name, text)?,
             prelude: self.file("prelude", PRELUDE)?,
             scalars: Scalars {
                 immediates: self.immediates,
                 half,
+                half_result,
             },
         })
     }
@@ -189,6 +199,7 @@ mod tests {
             scalars: Scalars {
                 immediates: true,
                 half: false,
+                half_result: false,
             },
         }
     }

@@ -4,7 +4,7 @@ use super::permutation::permutation;
 use crate::nn::layers::{Conv, Parameters};
 use crate::ops::Activation;
 use crate::ops::conv2d::{Conv2d, Padding};
-use crate::ops::coupling::{coupling, coupling_inverse};
+use crate::ops::coupling::{self, coupling_inverse, coupling_of};
 use crate::ops::permute::{Permutation, halve, join};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Tensor};
@@ -53,6 +53,30 @@ pub struct RealNvp {
 impl Subnet {
     /// `half` ends with the condition's channels (in the student they come first).
     fn run(&self, tape: &Tape, half: &Var, kernel: usize) -> Result<Var> {
+        let (hidden, conv) = self.hidden(tape, half, kernel)?;
+        self.conv2.run(tape, &hidden, conv)
+    }
+
+    /// Couples `x` with what the subnet makes of `half`.
+    fn couple(
+        &self,
+        tape: &Tape,
+        x: &Var,
+        half: &Var,
+        so_far: Option<&Var>,
+        (kernel, alpha): (usize, f32),
+    ) -> Result<(Var, Var)> {
+        let (hidden, conv) = self.hidden(tape, half, kernel)?;
+        let u = coupling::Subnet {
+            hidden: &hidden,
+            weight: &tape.leaf(&self.conv2.weight),
+            bias: &tape.leaf(&self.conv2.bias),
+            conv,
+        };
+        coupling_of(tape, x, &u, &tape.leaf(&self.gamma), so_far, alpha)
+    }
+
+    fn hidden(&self, tape: &Tape, half: &Var, kernel: usize) -> Result<(Var, Conv2d)> {
         let conv = Conv2d::new(Padding::replicate(kernel / 2));
         let hidden = self.conv1.run(
             tape,
@@ -62,7 +86,7 @@ impl Subnet {
                 ..conv
             },
         )?;
-        self.conv2.run(tape, &hidden, conv)
+        Ok((hidden, conv))
     }
 
     fn parameters<'a>(&'a mut self, name: &str, list: &mut Parameters<'a>) {
@@ -148,13 +172,10 @@ impl RealNvp {
         for block in &self.blocks {
             let order = Some(&block.permutation);
             let (x1, x2) = halve(tape, &parts, halves, order, condition)?;
-            let u2 = block.s2.run(tape, &x2, block.kernel)?;
-            let gamma = tape.leaf(&block.s2.gamma);
-            let (y1, l) = coupling(tape, &x1, &u2, &gamma, log_det.as_ref(), alpha)?;
+            let how = (block.kernel, alpha);
+            let (y1, l) = block.s2.couple(tape, &x1, &x2, log_det.as_ref(), how)?;
             // The second half conditions on what the first became.
-            let u1 = block.s1.run(tape, &y1, block.kernel)?;
-            let gamma = tape.leaf(&block.s1.gamma);
-            let (y2, l) = coupling(tape, &x2, &u1, &gamma, Some(&l), alpha)?;
+            let (y2, l) = block.s1.couple(tape, &x2, &y1, Some(&l), how)?;
             parts = vec![y1, y2];
             log_det = Some(l);
         }

@@ -16,6 +16,7 @@ mod tuner;
 mod variant;
 mod winograd;
 
+pub(super) use tiles::Partial;
 pub use variant::Variant;
 
 const NAME: &str = "conv2d";
@@ -197,6 +198,27 @@ pub fn conv2d(
         Ok([dx, dw, db, wanted[3].then_some(arrived)])
     });
     Ok(y)
+}
+
+/// x ∗ weight as sums in slices, and its shape, for a kernel that adds them up on the way; `None` where the
+/// convolution is not made so. Without bias, activation and gradient.
+pub(super) fn partial(
+    x: &Tensor,
+    weight: &Tensor,
+    conv: Conv2d,
+) -> Result<Option<(Partial, Shape)>> {
+    let p = conv.params(x.shape(), weight.shape(), false)?;
+    match same_device(NAME, &[x, weight])? {
+        Device::Gpu(gpu) if variant::is_split(gpu, &p)? => {
+            let y = Shape::from([p.n, p.out_h, p.out_w, p.c_out].map(|size| size as usize));
+            let shapes = [x.shape(), weight.shape(), y];
+            let cost = cost(x.shape(), weight.shape(), y);
+            let _kernel = kernel(NAME, "forward", &shapes, cost);
+            let partial = variant::partial(gpu, [x, weight].map(Tensor::buffer), &p)?;
+            Ok(Some((partial, y)))
+        }
+        _ => Ok(None),
+    }
 }
 
 fn forward(

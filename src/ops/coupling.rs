@@ -1,11 +1,14 @@
 //! The affine coupling of a conditional RealNVP, with the gamma trick and the soft clamp (paper,
 //! section 3.2; Dinh et al., "Density estimation using Real NVP").
 
-use super::{Cost, kernel};
+use super::conv2d::{self, Conv2d, conv2d};
+use super::{Activation, Cost, kernel};
 use crate::cpu::coupling::{self as cpu, Params};
+use crate::gpu::{Buffer, Gpu};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
+use std::sync::Arc;
 
 const NAME: &str = "coupling";
 const SHADER: &str = include_str!("../../shaders/coupling.wgsl");
@@ -27,7 +30,7 @@ pub fn coupling(
 ) -> Result<(Var, Var)> {
     let [xt, ut, gt] = [x, u, gamma].map(|v| v.tensor().clone());
     let before = so_far.map(Var::tensor);
-    let params = params([&xt, &ut, &gt], before, alpha)?;
+    let params = params([&xt, &gt], ut.shape(), before, alpha)?;
     let outputs = run([&xt, &ut, &gt], before, &params, false)?;
     let none = tape.constant(&gt);
     let inputs = [x, u, gamma, so_far.unwrap_or(&none)];
@@ -44,6 +47,55 @@ pub fn coupling(
     Ok((y, log_det))
 }
 
+/// The convolution that makes u.
+pub struct Subnet<'a> {
+    pub hidden: &'a Var,
+    pub weight: &'a Var,
+    pub bias: &'a Var,
+    pub conv: Conv2d,
+}
+
+/// [`coupling`] with u = hidden ∗ weight + bias. Where a GPU makes the convolution as a sum in slices and no
+/// gradient is wanted, the slices are added up on the way.
+///
+/// # Errors
+/// As [`conv2d()`] and [`coupling`].
+pub fn coupling_of(
+    tape: &Tape,
+    x: &Var,
+    u: &Subnet,
+    gamma: &Var,
+    so_far: Option<&Var>,
+    alpha: f32,
+) -> Result<(Var, Var)> {
+    let inputs = [x, u.hidden, u.weight, u.bias, gamma, so_far.unwrap_or(x)];
+    let frozen = !tape.is_training() || !inputs.iter().any(|v| v.is_recorded());
+    let plain = u.conv.activation == Activation::Identity;
+    if let Device::Gpu(gpu) = same_device(NAME, &inputs.map(Var::tensor))?
+        && frozen
+        && plain
+        && let Some((partial, shape)) =
+            conv2d::partial(u.hidden.tensor(), u.weight.tensor(), u.conv)?
+    {
+        let [x, bias, gamma] = [x, u.bias, gamma].map(Var::tensor);
+        let before = so_far.map(Var::tensor);
+        let params = Params {
+            slices: partial.slices,
+            ..params([x, gamma], shape, before, alpha)?
+        };
+        if bias.shape() != Shape::from([shape.channels()]) {
+            let expected = format!("a bias [{}]", shape.channels());
+            return Err(Error::shape(NAME, expected, bias.shape().to_string()));
+        }
+        let _kernel = kernel(NAME, "forward", &[x.shape()], cost(x.shape()));
+        let u = [&partial.sums, bias.buffer()];
+        let [y, log_det] = launch(gpu, "summed", [x, gamma], u, before, &params)?;
+        return Ok((tape.constant(&y), tape.constant(&log_det)));
+    }
+    let made = conv2d(tape, u.hidden, u.weight, u.bias, None, u.conv)?;
+    coupling(tape, x, &made, gamma, so_far, alpha)
+}
+
 /// Undoes [`coupling`]: x = (y - t)·exp(-ℓ(s)), log_det = so_far - Σ_c ℓ(s). Not differentiated.
 ///
 /// # Errors
@@ -58,7 +110,12 @@ pub fn coupling_inverse(
 ) -> Result<(Var, Var)> {
     let inputs = [y, u, gamma].map(Var::tensor);
     let before = so_far.map(Var::tensor);
-    let params = params(inputs, before, alpha)?;
+    let params = params(
+        [y.tensor(), gamma.tensor()],
+        u.tensor().shape(),
+        before,
+        alpha,
+    )?;
     let [x, log_det] = run(inputs, before, &params, true)?;
     Ok((tape.constant(&x), tape.constant(&log_det)))
 }
@@ -69,17 +126,21 @@ fn per_pixel(x: &Tensor) -> Shape {
     Shape::new(&dims)
 }
 
-fn params([x, u, gamma]: [&Tensor; 3], so_far: Option<&Tensor>, alpha: f32) -> Result<Params> {
-    let ([n, h, w, width], [_, _, _, both]) = (x.shape().nhwc(NAME)?, u.shape().nhwc(NAME)?);
+fn params(
+    [x, gamma]: [&Tensor; 2],
+    u: Shape,
+    so_far: Option<&Tensor>,
+    alpha: f32,
+) -> Result<Params> {
+    let ([n, h, w, width], [_, _, _, both]) = (x.shape().nhwc(NAME)?, u.nhwc(NAME)?);
     let c = both / 2;
-    let fits = u.shape() == Shape::from([n, h, w, 2 * c]) && c <= width && gamma.shape().len() == 1;
+    let fits = u == Shape::from([n, h, w, 2 * c]) && c <= width && gamma.shape().len() == 1;
     if !fits || so_far.is_some_and(|l| l.shape() != per_pixel(x)) {
         let expected = format!(
             "u [{n}, {h}, {w}, 2C] for C of the {width} channels of x, one gamma, log_det [{n}, {h}, {w}, 1]"
         );
         let found = format!(
-            "u {}, gamma {}, log_det {:?}",
-            u.shape(),
+            "u {u}, gamma {}, log_det {:?}",
             gamma.shape(),
             so_far.map(Tensor::shape)
         );
@@ -90,6 +151,7 @@ fn params([x, u, gamma]: [&Tensor; 3], so_far: Option<&Tensor>, alpha: f32) -> R
         channels: c as u32,
         width: width as u32,
         accumulate: so_far.is_some() as u32,
+        slices: 0,
         alpha,
     })
 }
@@ -114,22 +176,33 @@ fn run(
             ])
         }
         Device::Gpu(gpu) => {
-            let (y, log_det) = (gpu.alloc(x.shape().len())?, gpu.alloc_f32(pixel.len())?);
-            let pass = gpu
-                .pass(NAME, SHADER)
-                .entry(if inverse { "inverse" } else { "main" });
-            let pass = pass.read(x.buffer()).read(u.buffer()).read(gamma.buffer());
-            let pass = pass.read(so_far.unwrap_or(gamma).buffer());
-            pass.write(&y)
-                .write(&log_det)
-                .params(params)
-                .run(pixel.len() * 64)?;
-            Ok([
-                Tensor::gpu_tensor(gpu, x.shape(), y),
-                Tensor::gpu_tensor(gpu, pixel, log_det),
-            ])
+            let entry = if inverse { "inverse" } else { "main" };
+            launch(gpu, entry, [x, gamma], [u.buffer()], so_far, params)
         }
     }
+}
+
+/// `u` is u, or the slices of its sum and the bias.
+fn launch<const U: usize>(
+    gpu: &Arc<Gpu>,
+    entry: &'static str,
+    [x, gamma]: [&Tensor; 2],
+    u: [&Buffer; U],
+    so_far: Option<&Tensor>,
+    params: &Params,
+) -> Result<[Tensor; 2]> {
+    let pixel = per_pixel(x);
+    let (y, log_det) = (gpu.alloc(x.shape().len())?, gpu.alloc_f32(pixel.len())?);
+    let pass = gpu.pass(NAME, SHADER).entry(entry).read(x.buffer());
+    let pass = pass.read(u[0]).read(gamma.buffer());
+    let pass = pass.read(so_far.unwrap_or(gamma).buffer());
+    let pass = pass.write(&y).write(&log_det);
+    let pass = u[1..].iter().fold(pass, |pass, bias| pass.read(bias));
+    pass.params(params).run(pixel.len() * 64)?;
+    Ok([
+        Tensor::gpu_tensor(gpu, x.shape(), y),
+        Tensor::gpu_tensor(gpu, pixel, log_det),
+    ])
 }
 
 fn backward(

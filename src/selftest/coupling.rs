@@ -1,5 +1,6 @@
-use super::{Array, Case, Input};
-use crate::ops::coupling::{cost, coupling, coupling_inverse};
+use super::{Array, Case, Input, conv2d};
+use crate::ops::conv2d::{Conv2d, Padding};
+use crate::ops::coupling::{Subnet, cost, coupling, coupling_inverse, coupling_of};
 use crate::tensor::Shape;
 
 pub fn cases() -> Vec<Case> {
@@ -40,7 +41,45 @@ pub fn cases() -> Vec<Case> {
             });
         }
     }
+    cases.push(after_conv2d([2, 3, 5, 7], 2, 9));
+    cases.push(after_conv2d([1, 4, 3, 66], 0, 40));
     cases
+}
+
+/// u is a convolution of `hidden` channels: no gradient, so that a split sum may be added up in the coupling.
+fn after_conv2d([n, h, w, c]: [usize; 4], tail: usize, hidden: usize) -> Case {
+    let conv = Conv2d::new(Padding::replicate(1));
+    let shape = Shape::from([n, h, w, c + tail]);
+    let both = Shape::from([n, h, w, 2 * c]);
+    let mut inputs = vec![
+        Input::variable(shape).range(0.0, 3.0),
+        Input::variable([1]).range(0.5, 0.3),
+        Input::variable([n, h, w, hidden]),
+        Input::variable([3, 3, hidden, 2 * c]),
+        Input::variable([2 * c]),
+        Input::variable([n, h, w, 1]).exact(),
+    ];
+    inputs.iter_mut().for_each(|input| input.gradient = false);
+    Case {
+        operator: "coupling",
+        name: format!("after conv2d of {hidden} {shape}"),
+        inputs,
+        reference: Box::new(move |i| {
+            let u = conv2d::reference(&i[2], &i[3], &i[4], None, conv, both);
+            reference(&[i[0].clone(), u, i[1].clone(), i[5].clone()], 1.9, false)
+        }),
+        run: Box::new(move |tape, i| {
+            let u = Subnet {
+                hidden: &i[2],
+                weight: &i[3],
+                bias: &i[4],
+                conv,
+            };
+            let (y, log_det) = coupling_of(tape, &i[0], &u, &i[1], Some(&i[5]), 1.9)?;
+            Ok(vec![y, log_det])
+        }),
+        cost: cost(shape),
+    }
 }
 
 fn reference(i: &[Array], alpha: f64, inverse: bool) -> Vec<Array> {

@@ -1,6 +1,6 @@
 //! Sums of slices and of columns, always in the same order.
 
-use super::tiles::{self, Operands};
+use super::tiles::{self, Operands, Partial};
 use crate::Result;
 use crate::gpu::{Buffer, Gpu};
 use crate::ops::Activation;
@@ -27,30 +27,28 @@ fn run(
     partial: &Buffer,
     bias: Option<&Buffer>,
     residual: Option<&Buffer>,
+    y: Buffer,
     params: &Params,
 ) -> Result<Buffer> {
-    let groups = (params.rows * params.groups) as usize;
-    let y = gpu.alloc(4 * groups)?;
     gpu.pass(NAME, SHADER)
         .read(partial)
         .read(bias.unwrap_or(partial))
         .read(residual.unwrap_or(partial))
         .write(&y)
         .params(params)
-        .run(groups)?;
+        .run((params.rows * params.groups) as usize)?;
     Ok(y)
 }
 
 /// y = f(bias + Σ partial) (+ residual), as `product` would have ended.
 pub(super) fn finish(
     gpu: &Arc<Gpu>,
-    partial: &Buffer,
+    partial: &Partial,
     operands: &Operands,
-    slices: u32,
     p: &tiles::Params,
 ) -> Result<Buffer> {
     let params = Params {
-        slices,
+        slices: partial.slices,
         rows: p.rows,
         groups: p.groups_out,
         bias: operands.bias.is_some().into(),
@@ -58,10 +56,12 @@ pub(super) fn finish(
         slope: p.slope,
         residual: operands.residual.is_some().into(),
     };
-    run(gpu, partial, operands.bias, operands.residual, &params)
+    let y = gpu.alloc((4 * params.rows * params.groups) as usize)?;
+    let (bias, residual) = (operands.bias, operands.residual);
+    run(gpu, &partial.sums, bias, residual, y, &params)
 }
 
-/// Σ partial `[slices, …, groups·4]`.
+/// Σ partial `[slices, …, groups·4]`, both in f32.
 pub(super) fn slices(gpu: &Arc<Gpu>, partial: Buffer, slices: u32, groups: u32) -> Result<Buffer> {
     if slices == 1 {
         return Ok(partial);
@@ -75,10 +75,11 @@ pub(super) fn slices(gpu: &Arc<Gpu>, partial: Buffer, slices: u32, groups: u32) 
         slope: 0.0,
         residual: 0,
     };
-    run(gpu, &partial, None, None, &params)
+    let sum = gpu.alloc_f32(partial.len() / slices as usize)?;
+    run(gpu, &partial, None, None, sum, &params)
 }
 
-/// Σ of the rows of x `[rows, groups·4]`.
+/// Σ of the rows of x `[rows, groups·4]`, in f32.
 pub(super) fn columns(gpu: &Arc<Gpu>, x: &Buffer, groups: u32) -> Result<Buffer> {
     let rows = x.len() as u32 / groups / 4;
     // As many slices as rows in each keep both sums short.
@@ -92,7 +93,7 @@ pub(super) fn columns(gpu: &Arc<Gpu>, x: &Buffer, groups: u32) -> Result<Buffer>
         slope: 0.0,
         residual: 0,
     };
-    let sums = gpu.alloc((4 * slices * groups) as usize)?;
+    let sums = gpu.alloc_f32((4 * slices * groups) as usize)?;
     let pass = gpu.pass(NAME, SHADER).entry("columns");
     let pass = pass.read(x).write(&sums).params(&params);
     pass.run((slices * groups) as usize)?;

@@ -1,6 +1,5 @@
 //! The tiled kernels: convolution as a matrix product over pixels, taps and channels.
 
-use super::sum;
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
@@ -200,7 +199,8 @@ pub(super) struct Operands<'a> {
     pub residual: Option<&'a Buffer>,
 }
 
-/// Runs the product in `slices` slices; y `[slices, rows, groups_out·4]`.
+/// Runs the product in `slices` slices; y `[slices, rows, groups_out·4]`, in f32 where they are parts of
+/// one sum.
 pub(super) fn product(
     gpu: &Arc<Gpu>,
     tile: &Tile,
@@ -209,7 +209,10 @@ pub(super) fn product(
     params: &Params,
 ) -> Result<Buffer> {
     let len = (slices * params.rows * params.groups_out * 4) as usize;
-    let y = gpu.alloc_like(operands.x, len)?;
+    let y = match params.split {
+        1 => gpu.alloc_f32(len)?,
+        _ => gpu.alloc_like(operands.x, len)?,
+    };
     let mut pass = gpu.pass(tile.name, tile.shader);
     for &(name, value) in &tile.constants {
         pass = pass.constant(name, value);
@@ -226,13 +229,19 @@ pub(super) fn product(
     Ok(y)
 }
 
-/// The same with a sum over steps in slices, added up in a second pass: for few outputs.
+/// A sum over steps in slices `[slices, rows, groups_out·4]`, without what follows it: for few outputs.
+pub(in crate::ops) struct Partial {
+    pub sums: Buffer,
+    pub slices: u32,
+}
+
+/// The same with the sum over steps in slices.
 pub(super) fn split(
     gpu: &Arc<Gpu>,
     tile: &Tile,
     operands: &Operands,
     params: &Params,
-) -> Result<Buffer> {
+) -> Result<Partial> {
     let [across, down] = tile.workgroups(params.rows, params.groups_out);
     let size = (4 * params.rows * params.groups_out) as usize;
     let fits = (gpu.max_elements() / size).max(1) as u32;
@@ -244,8 +253,8 @@ pub(super) fn split(
         split: 1,
         ..params.unfinished()
     };
-    let partial = product(gpu, tile, operands, slices, &raw)?;
-    sum::finish(gpu, &partial, operands, slices, params)
+    let sums = product(gpu, tile, operands, slices, &raw)?;
+    Ok(Partial { sums, slices })
 }
 
 #[cfg(test)]

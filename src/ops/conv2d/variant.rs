@@ -1,8 +1,8 @@
 //! Which kernel runs a convolution on a GPU.
 
 use super::pack::{self, Wide};
-use super::tiles::{ENOUGH, Operands, Params, Tile, product, split};
-use super::{gradient, plain, sample, tuner, winograd};
+use super::tiles::{ENOUGH, Operands, Params, Partial, Tile, product, split};
+use super::{gradient, plain, sample, sum, tuner, winograd};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{AdapterReport, Buffer, Gpu};
@@ -65,9 +65,7 @@ impl Variant {
     /// Can it run anything on this adapter, in this precision?
     pub fn runs_on(self, report: &AdapterReport, half: bool) -> bool {
         match self {
-            // Its partial sums would be rounded.
-            Self::Split => !half,
-            Self::Plain | Self::Direct | Self::Tile64 => true,
+            Self::Plain | Self::Direct | Self::Tile64 | Self::Split => true,
             Self::Winograd2 | Self::Winograd4 => true,
             Self::Tile128 => has_room_for_128(report),
             Self::Matrix => report.has_matrix_units(half),
@@ -131,12 +129,7 @@ pub(super) fn forward(
     residual: Option<&Buffer>,
     p: &Geometry,
 ) -> Result<Buffer> {
-    let call = Call {
-        turned: false,
-        geometry: p,
-        params: Params::forward(p),
-        channels: [p.c_in, p.c_out],
-    };
+    let call = Call::forward(p);
     let inputs = Inputs {
         x,
         weight,
@@ -144,6 +137,27 @@ pub(super) fn forward(
         residual,
     };
     call.run(gpu, call.choose(gpu)?, &inputs)
+}
+
+/// Is a forward pass best made as [`partial`] sums?
+pub(super) fn is_split(gpu: &Arc<Gpu>, p: &Geometry) -> Result<bool> {
+    Ok(Call::forward(p).choose(gpu)? == Variant::Split)
+}
+
+/// x ∗ weight in slices that are not added up.
+pub(super) fn partial(gpu: &Arc<Gpu>, [x, weight]: [&Buffer; 2], p: &Geometry) -> Result<Partial> {
+    kernel::variant(Variant::Split.name());
+    let call = Call::forward(p);
+    let x = Wide::of(gpu, x, p.c_in)?;
+    let operands = |weight| Operands {
+        x: x.buffer(),
+        weight,
+        bias: None,
+        residual: None,
+    };
+    let tile = Variant::Split.tile(gpu, &call.params);
+    let weight = call.packed(gpu, weight, &tile)?;
+    split(gpu, &tile, &operands(&weight), &call.params)
 }
 
 /// dL/dx
@@ -187,7 +201,16 @@ pub(super) fn backward_weight(
     Ok([dw, gradient::bias(gpu, grad, p.c_out)?])
 }
 
-impl Call<'_> {
+impl<'a> Call<'a> {
+    fn forward(p: &'a Geometry) -> Self {
+        Self {
+            turned: false,
+            geometry: p,
+            params: Params::forward(p),
+            channels: [p.c_in, p.c_out],
+        }
+    }
+
     /// The variant to take; a profiler is told.
     fn choose(&self, gpu: &Arc<Gpu>) -> Result<Variant> {
         let p = &self.params;
@@ -321,14 +344,22 @@ impl Call<'_> {
             let channels = self.channels;
             winograd::convolution(gpu, (side, &tile), &operands, channels, self.turned, params)?
         } else {
-            let sizes = [params.kh * params.kw, c_in, c_out];
-            let packed = pack::weights(gpu, inputs.weight, sizes, tile.channels, self.turned)?;
+            let packed = self.packed(gpu, inputs.weight, &tile)?;
             match variant {
-                Variant::Split => split(gpu, &tile, &operands(&packed), params)?,
+                Variant::Split => {
+                    let partial = split(gpu, &tile, &operands(&packed), params)?;
+                    sum::finish(gpu, &partial, &operands(&packed), params)?
+                }
                 _ => product(gpu, &tile, &operands(&packed), 1, params)?,
             }
         };
         pack::narrow(gpu, y, c_out)
+    }
+
+    fn packed(&self, gpu: &Arc<Gpu>, weight: &Buffer, tile: &Tile) -> Result<Arc<Buffer>> {
+        let taps = self.geometry.kh * self.geometry.kw;
+        let [c_in, c_out] = self.channels;
+        pack::weights(gpu, weight, [taps, c_in, c_out], tile.channels, self.turned)
     }
 }
 
