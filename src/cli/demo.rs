@@ -68,7 +68,8 @@ pub fn run(args: &Demo) -> Result<u8> {
         args.device.max_memory,
     )?;
     train::save(&mut detector, &args.out)?;
-    let (metrics, scored) = job::evaluate(&detector, &dataset, None)?;
+    let file = job::model_file(&args.out, "")?;
+    let (metrics, scored) = job::evaluate((&detector, &file), &dataset, None)?;
     let unit_mm = config.depth.unit_mm;
     let level = detector.map_threshold;
     let samples = pictures::of_dataset(&dataset, &scored, level, unit_mm, &args.out)?;

@@ -27,7 +27,8 @@ pub fn run(args: &Evaluate) -> Result<u8> {
     let (mut notes, mut told) = (Vec::new(), None);
     let mut to_show = Vec::new();
     for dataset in datasets {
-        let detector = Detector::load(&job::model_file(&args.model, &dataset.name)?, &device)?;
+        let file = job::model_file(&args.model, &dataset.name)?;
+        let detector = Detector::load(&file, &device)?;
         job::check_modality(&dataset, detector.config.input.modality)?;
         super::check_weights(&detector, args.weights.as_deref())?;
         // Models of several categories mostly have the same one.
@@ -36,7 +37,7 @@ pub fn run(args: &Evaluate) -> Result<u8> {
             line.iter().for_each(|line| eprintln!("{line}"));
             told = line;
         }
-        let (metrics, scored) = job::evaluate(&detector, &dataset, cache.as_ref())?;
+        let (metrics, scored) = job::evaluate((&detector, &file), &dataset, cache.as_ref())?;
         notes.extend(backbone::note(&detector.extractor));
         all.push(metrics);
         if args.report.is_some() {

@@ -2,7 +2,7 @@
 
 use crate::data::{Cache, Dataset, DepthMap, Mask, Sample, categories};
 use crate::detector::config::Modality;
-use crate::detector::{Detector, Extractor, Features, Part, Scored, read_ahead};
+use crate::detector::{Detector, Extractor, Features, Judge, Part, Scored, read_ahead};
 use crate::evaluate::overlay::resize_map;
 use crate::evaluate::{Metrics, PixelScores, auroc, best_f1};
 use crate::{Error, Result};
@@ -149,12 +149,13 @@ pub fn check_test(dataset: &Dataset) -> Result<()> {
     Ok(())
 }
 
-/// Scores the test set of a category: the figures, and each part's scores for pictures of them.
+/// Scores the test set of a category by a detector and its file: the figures, and each part's scores for
+/// pictures of them.
 ///
 /// # Errors
 /// A file that cannot be used.
 pub fn evaluate(
-    detector: &Detector,
+    (detector, file): (&Detector, &Path),
     dataset: &Dataset,
     cache: Option<&Cache>,
 ) -> Result<(Metrics, Vec<Scored>)> {
@@ -163,8 +164,10 @@ pub fn evaluate(
     let mut scored = Vec::new();
     let mut has_masks = true;
     let extractor = &detector.extractor;
+    let mut judge = Judge::new(detector, detector.threshold, file);
     read_ahead(&dataset.test, read(extractor, cache), |sample, part| {
-        let result = detector.score(&extractor.features(part, cache)?);
+        let paths = (sample.rgb.as_deref(), sample.depth.as_deref());
+        let result = judge.score(part, paths, cache);
         let result = result.map_err(|e| Error::failed(format!("{}: {e}", sample.name)))?;
         let (height, width) = size_of(sample)?;
         let result = result.of_picture(detector.config.input.resize, (height, width));
@@ -190,6 +193,7 @@ pub fn evaluate(
         Ok(())
     })?;
     bar.finish();
+    judge.note().iter().for_each(|note| eprintln!("{note}"));
     let scores: Vec<f32> = scored.iter().map(|s| s.score).collect();
     let labels: Vec<bool> = dataset.test.iter().map(Sample::is_defect).collect();
     let f1 = detector

@@ -3,7 +3,7 @@
 use super::args::Predict;
 use super::{device, job, output, pictures};
 use crate::data::list_images;
-use crate::detector::{Detector, read_ahead};
+use crate::detector::{Detector, Judge, read_ahead};
 use crate::evaluate::overlay::{write_map, write_png};
 use crate::tensor::Device;
 use crate::{Error, Result};
@@ -36,7 +36,8 @@ pub fn run_on(
     device: &Device,
     tell: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    let detector = Detector::load(&job::model_file(&args.model, "")?, device)?;
+    let file = job::model_file(&args.model, "")?;
+    let detector = Detector::load(&file, device)?;
     super::check_weights(&detector, args.weights.as_deref())?;
     let threshold = args.threshold.or(detector.threshold);
     let (rgb, depth) = (expand(&args.paths)?, expand(&args.depth)?);
@@ -82,11 +83,11 @@ pub fn run_on(
         let (rgb, depth) = inputs(i);
         detector.extractor.read(rgb, depth, None)
     };
+    let mut judge = Judge::new(&detector, threshold, &file);
     read_ahead(&numbers, read, |&i, part| {
         let (path, (rgb, depth)) = (&parts[i], inputs(i));
-        let features = detector.extractor.features(part, None)?;
-        let mut result = detector
-            .score(&features)
+        let mut result = judge
+            .score(part, (rgb, depth), None)
             .map_err(|e| Error::file(path, e))?;
         let (mut overlay, mut map) = (None, None);
         if let Some(folder) = &args.out {
@@ -134,7 +135,9 @@ pub fn run_on(
                 path.display()
             ))
         }
-    })
+    })?;
+    judge.note().iter().for_each(|note| eprintln!("{note}"));
+    Ok(())
 }
 
 /// The file's name without extension, numbered where another folder had one of that name.

@@ -243,8 +243,9 @@ impl Extractor {
             return Ok(Picture::New(self.picture(net, path)?, None));
         };
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+        let precision = if self.device.is_half() { " f16" } else { "" };
         let how = format!(
-            "{FEATURES} {} tap {} {:?} {} {:?}",
+            "{FEATURES} {} tap {} {:?} {} {:?}{precision}",
             net.backbone().name,
             net.backbone().blocks.len() - 1,
             net.padding(),

@@ -14,17 +14,18 @@ fn half_precision_gives_the_same_scores_and_verdicts() {
     let place = Workplace::new();
     place.draw_3d("parts", 0, 3);
     place.train("parts --out model --modality rgb+depth").ok();
-    let predict = |precision: &str| {
+    let predict = |options: &str| {
         let parts = ["good", "dent", "bump", "stain"].map(|kind| format!("parts/test/{kind}"));
         let [rgb, depth] = ["rgb", "xyz"].map(|what| {
             let folders = parts.iter().map(|part| format!("{part}/{what}"));
             let there = folders.filter(|folder| place.path(folder).is_dir());
             there.collect::<Vec<_>>().join(" ")
         });
-        let line = format!("predict model {rgb} --depth {depth} --device 0 --json");
-        lines(place.run(&format!("{line} --precision {precision}")))
+        let line = format!("predict model {rgb} --depth {depth} --json");
+        place.run(&format!("{line} {options}"))
     };
-    let (single, half) = (predict("f32"), predict("f16"));
+    let single = lines(predict("--device 0"));
+    let half = lines(predict("--device 0 --precision f16"));
     assert!(single.len() > 1 && single.len() == half.len(), "{single:?}");
     let mut differ = false;
     for (a, b) in single.iter().zip(&half) {
@@ -36,6 +37,23 @@ fn half_precision_gives_the_same_scores_and_verdicts() {
     }
     // Otherwise nothing was f16.
     assert!(differ, "{single:?}");
+
+    // With the threshold beside the highest score, that part is scored in f32, and all the others as before.
+    let exact = lines(predict("--device cpu"));
+    let score = |line: &Value| line["score"].as_f64().unwrap();
+    let worst = |a: &usize, b: &usize| score(&exact[*a]).total_cmp(&score(&exact[*b]));
+    let nearest = (0..exact.len()).max_by(worst).unwrap();
+    let threshold = 1.00001 * score(&exact[nearest]);
+    let run = predict(&format!(
+        "--device 0 --precision f16 --threshold {threshold}"
+    ));
+    assert!(run.err.contains("scored again in f32"), "{}", run.err);
+    for (i, line) in lines(run).iter().enumerate() {
+        let off = (score(&half[i]) / threshold - 1.0).abs();
+        let expected = if off <= 1e-2 { &exact[i] } else { &half[i] };
+        assert_eq!(line["score"], expected["score"], "{i} {off}");
+        assert!(i != nearest || off <= 1e-2 && line["defective"] == false);
+    }
 }
 
 #[test]
