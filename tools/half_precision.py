@@ -15,12 +15,21 @@ import subprocess
 import sys
 
 TOLERANCE = 1e-2
+KINDS = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+
+
+def files(data, sensor):
+    """Of a layout test/<kind>/<sensor>/, or of test/<kind>/ for pictures alone."""
+    found = list(data.glob(f"test/*/{sensor}/*")) or (list(data.glob("test/*/*")) if sensor == "rgb" else [])
+    return sorted(path for path in found if path.suffix.lower() in KINDS)
 
 
 def predictions(options, precision, pictures):
     """{path: (score, verdict)}"""
     command = [options.program, "predict", options.model, *pictures, "--device", options.device, "--json"]
     command += ["--precision", precision]
+    if options.depth:
+        command += ["--depth", *files(options.data, options.depth)[:: options.every]]
     out = subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout
     lines = map(json.loads, out.splitlines())
     return {line["path"]: (line["score"], line["defective"]) for line in lines}
@@ -29,15 +38,15 @@ def predictions(options, precision, pictures):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=pathlib.Path)
-    parser.add_argument("data", type=pathlib.Path, help="folder with test/<kind>/ of pictures alone")
+    parser.add_argument("data", type=pathlib.Path, help="folder with test/<kind>/ or test/<kind>/rgb/")
+    parser.add_argument("--depth", help="folders of the depth maps beside rgb/, for a model of both sensors")
     parser.add_argument("--device", default="gpu")
     parser.add_argument("--every", type=int, default=1, help="take each n-th picture")
     parser.add_argument("--program", type=pathlib.Path, default=pathlib.Path("target/release/astray"))
     options = parser.parse_args()
-    kinds = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-    pictures = sorted(p for p in (options.data / "test").glob("*/*") if p.suffix.lower() in kinds)[:: options.every]
+    pictures = files(options.data, "rgb")[:: options.every]
     if not pictures:
-        sys.exit(f"{options.data}: no pictures in test/<kind>/")
+        sys.exit(f"{options.data}: no pictures in test/<kind>/ or test/<kind>/rgb/")
     single, half = (predictions(options, precision, pictures) for precision in ("f32", "f16"))
     apart = {path: abs(half[path][0] / score - 1) for path, (score, _) in single.items()}
     turned = [path for path, (_, verdict) in single.items() if verdict != half[path][1]]

@@ -363,7 +363,7 @@ struct Comparison<'a> {
     notes: Vec<String>,
     fail_over: Option<f64>,
     regressions: usize,
-    /// Kernels, and the job, with too few calls to tell.
+    /// Kernels, all of them together, and the job, with too few calls to tell.
     undecided: usize,
 }
 
@@ -381,7 +381,7 @@ fn compare(args: &args::ProfileDiff) -> Result<u8> {
     }
     let found = diff(&before, &after);
     let worse = |change: &&Change| args.fail_over.is_some_and(|p| change.is_regression(p));
-    let all = found.kernels.iter().chain(std::iter::once(&found.wall));
+    let all = found.kernels.iter().chain([&found.together, &found.wall]);
     let regressions = all.clone().filter(worse).count();
     let undecided = all.clone().filter(|c| c.interval.is_none()).count();
     if args.fail_over.is_some() && undecided == all.clone().count() {

@@ -41,6 +41,8 @@ impl Change {
 pub struct Diff {
     /// Wall time of one round.
     pub wall: Change,
+    /// Of all kernels of a round, those included that are in one profile only.
+    pub together: Change,
     /// Those in both, the greatest share first.
     pub kernels: Vec<Change>,
     /// Those in one only, as `op entry shapes`.
@@ -94,21 +96,35 @@ pub fn diff(a: &Profile, b: &Profile) -> Diff {
             ..Change::of(&before.rounds, &after.rounds, ratio, interval)
         })
     });
-    let walls = |profile: &Profile| -> Vec<Sample> {
-        profile.wall.iter().map(|&s| Sample::of(&[s])).collect()
+    let whole = |name: &str, before: Vec<f64>, after: Vec<f64>| {
+        let [before, after] = [before, after].map(|rounds| -> Vec<Sample> {
+            rounds.into_iter().map(|s| Sample::of(&[s])).collect()
+        });
+        let (ratio, interval) = ratio(&before, &after).unwrap_or((f64::NAN, None));
+        Change {
+            op: name.into(),
+            share: 1.0,
+            ..Change::of(&before, &after, ratio, interval)
+        }
     };
-    let (before, after) = (walls(a), walls(b));
-    let (whole, interval) = ratio(&before, &after).unwrap_or((f64::NAN, None));
     Diff {
         kernels: kernels.collect(),
         gone: missing(b, a),
         new: missing(a, b),
-        wall: Change {
-            op: "wall time".into(),
-            share: 1.0,
-            ..Change::of(&before, &after, whole, interval)
-        },
+        wall: whole("wall time", a.wall.clone(), b.wall.clone()),
+        together: whole("all kernels", together(a), together(b)),
     }
+}
+
+/// Seconds of all kernels in each round, from the geometric means of their calls.
+fn together(profile: &Profile) -> Vec<f64> {
+    let of_round = |round: usize| {
+        let samples = profile.kernels.iter().filter_map(|k| k.rounds.get(round));
+        let ran = samples.filter(|s| s.calls > 0);
+        ran.map(|s| s.calls as f64 * s.mean_ln.exp()).sum()
+    };
+    let rounds = (0..profile.wall.len()).map(of_round);
+    rounds.filter(|&seconds: &f64| seconds > 0.0).collect()
 }
 
 impl Change {

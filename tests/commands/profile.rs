@@ -278,6 +278,26 @@ fn diff_closes_the_gate_on_a_regression_and_not_on_noise() {
 }
 
 #[test]
+fn diff_sees_a_kernel_that_replaced_another() {
+    let place = Workplace::new();
+    for (name, rounds, op) in [
+        ("quick", QUICK, "conv2d"),
+        ("slow", SLOW, "other"),
+        ("same", QUICK, "other"),
+    ] {
+        made_up(&place, name, "cpu", &rounds);
+        let mut profile = read(&place, name);
+        profile["kernels"][0]["op"] = json!(op);
+        place.write(name, profile.to_string());
+    }
+    let run = place.run("profile diff quick slow --fail-over 5");
+    assert_eq!(run.status, 1, "{}", run.out);
+    assert!(run.out.contains("gone: conv2d") && run.out.contains("new: other"));
+    let run = place.run("profile diff quick same --fail-over 5");
+    assert_eq!(run.status, 0, "{}", run.out);
+}
+
+#[test]
 fn diff_refuses_what_cannot_be_compared() {
     let place = Workplace::new();
     made_up(&place, "cpu", "cpu", &QUICK);
@@ -324,7 +344,7 @@ fn diff_says_where_it_cannot_tell() {
     made_up(&place, "slower", "a GPU", &SLOW);
     let run = place.run("profile diff three slower --fail-over 5 --force --json");
     let found: Value = serde_json::from_str(&run.out).unwrap();
-    assert_eq!((run.status, &found["regressions"]), (1, &json!(1)));
+    assert_eq!((run.status, &found["regressions"]), (1, &json!(2)));
     assert_eq!(found["notes"], json!(["device: cpu, and a GPU"]));
     assert_eq!(found["kernels"].as_array().unwrap().len(), 1);
 }

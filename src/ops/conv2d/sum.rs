@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
 const NAME: &str = "conv2d/sum";
-const SHADER: &str = include_str!("../../../shaders/conv2d/sum.wgsl");
+pub(super) const SHADER: &str = include_str!("../../../shaders/conv2d/sum.wgsl");
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

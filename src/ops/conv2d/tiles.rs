@@ -7,6 +7,10 @@ use crate::ops::Activation;
 use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
+pub(super) const DIRECT: &str = include_str!("../../../shaders/conv2d/direct.wgsl");
+pub(super) const SHARED: &str = include_str!("../../../shaders/conv2d/shared.wgsl");
+pub(super) const MATRIX: &str = include_str!("../../../shaders/conv2d/matrix.wgsl");
+
 /// Workgroups that keep any device busy.
 pub(super) const ENOUGH: u32 = 256;
 
@@ -26,7 +30,7 @@ impl Tile {
     pub fn direct(gpu: &Gpu) -> Self {
         Self {
             name: "conv2d/direct",
-            shader: include_str!("../../../shaders/conv2d/direct.wgsl"),
+            shader: DIRECT,
             pixels: 24 * gpu.lanes(),
             channels: 16,
             constants: vec![("LANES", gpu.lanes().into())],
@@ -37,7 +41,7 @@ impl Tile {
     pub fn shared(side: u32) -> Self {
         Self {
             name: "conv2d/shared",
-            shader: include_str!("../../../shaders/conv2d/shared.wgsl"),
+            shader: SHARED,
             pixels: side,
             channels: side,
             constants: vec![
@@ -52,7 +56,7 @@ impl Tile {
         let side = if gpu.is_half() { 64 } else { 32 };
         Self {
             name: "conv2d/matrix",
-            shader: include_str!("../../../shaders/conv2d/matrix.wgsl"),
+            shader: MATRIX,
             pixels: side,
             channels: side,
             constants: vec![("LANES", gpu.lanes().into())],
@@ -267,8 +271,7 @@ mod tests {
     /// is one thread. It shows that what is loaded, multiplied and stored is right; not that a driver's
     /// matrices are.
     fn emulated(side: u32) -> String {
-        let text = include_str!("../../../shaders/conv2d/matrix.wgsl");
-        let (_enable, text) = text.split_once('\n').unwrap();
+        let (_enable, text) = MATRIX.split_once('\n').unwrap();
         let text = [
             ("coopLoadT<Left>(&tile_x[", "left(("),
             ("coopLoadT<Right>(&tile_w[", "right(("),

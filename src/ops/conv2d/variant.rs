@@ -2,7 +2,7 @@
 
 use super::pack::{self, Wide};
 use super::tiles::{ENOUGH, Operands, Params, Partial, Tile, product, split};
-use super::{gradient, plain, sample, sum, tuner, winograd};
+use super::{gradient, plain, sample, sum, tiles, tuner, winograd};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{AdapterReport, Buffer, Gpu};
@@ -259,7 +259,7 @@ impl<'a> Call<'a> {
             gpu,
             &tuner::Problem {
                 name: &format!(
-                    "conv2d {precision} {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
+                    "conv2d {TEXTS:08x} {precision} {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
                     p.n,
                     p.h,
                     p.w,
@@ -379,4 +379,29 @@ fn likely(gpu: &Gpu, p: &Params) -> Variant {
         true => Variant::Tile128,
         false => Variant::Tile64,
     }
+}
+
+/// Tells kernels that were edited from those that were measured.
+const TEXTS: u32 = fnv([
+    tiles::DIRECT,
+    tiles::SHARED,
+    tiles::MATRIX,
+    winograd::SHADER,
+    sum::SHADER,
+]);
+
+/// Fowler, Noll and Vo's hash, FNV-1a.
+const fn fnv(texts: [&str; 5]) -> u32 {
+    let mut hash = 0x811c_9dc5;
+    let mut text = 0;
+    while text < texts.len() {
+        let bytes = texts[text].as_bytes();
+        let mut i = 0;
+        while i < bytes.len() {
+            hash = (hash ^ bytes[i] as u32).wrapping_mul(0x0100_0193);
+            i += 1;
+        }
+        text += 1;
+    }
+    hash
 }
