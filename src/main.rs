@@ -1,4 +1,8 @@
+use astray::cpu::aligned::Aligned;
 use std::process::ExitCode;
+
+#[global_allocator]
+static MEMORY: Aligned = Aligned;
 
 fn main() -> ExitCode {
     match astray::cli::run() {

@@ -4,10 +4,13 @@
 
 use super::activation::Activation;
 use super::depthwise::Params;
-use super::lanes::{Kernel, Lanes, run};
+use super::lanes::{Kernel, Lanes, load_row, run, store_row};
 use super::matmul::{Epilogue, PANEL, Panels, Shared, Tiles, View};
 use super::pool::{give, take};
 use rayon::prelude::*;
+
+/// Elements of y that no cache keeps until they are read: 16 MiB.
+const LARGE: usize = 4 << 20;
 
 /// A 1×1 convolution: weight `[c_in,c]`, bias `[c]`.
 #[derive(Clone, Copy)]
@@ -42,6 +45,7 @@ pub fn expand(
         )
     });
     let mut y = take(n * pixels * c);
+    let large = y.len() > LARGE;
     let to = Shared::new(&mut y);
     let sums: Vec<[f64; PANEL]> = (0..n * groups * strips)
         .into_par_iter()
@@ -53,8 +57,8 @@ pub fn expand(
             );
             let rows = strip * out_h / strips..(strip + 1) * out_h / strips;
             let mut ring = Ring::new(x, panels.as_ref(), f, params, picture, group, rows.start);
-            let kernel = ring.channels(weight, (params.kh * params.kw) as usize);
-            let bias = ring.channels(bias, 1);
+            let kernel = ring.columns(weight, (params.kh * params.kw) as usize);
+            let bias = ring.columns(bias, 1);
             let mut sums = [0.0; PANEL];
             for oy in rows {
                 ring.reach(oy);
@@ -64,6 +68,7 @@ pub fn expand(
                     kernel: &kernel,
                     bias: &bias,
                     y: to,
+                    large,
                 });
                 sums.iter_mut()
                     .zip(row)
@@ -96,6 +101,8 @@ struct Ring<'a> {
     params: &'a Params,
     picture: usize,
     group: usize,
+    /// Of the group, up to 32.
+    channels: usize,
     /// A row of zeros, then the ring's rows, `[1 + kh, width, 32]`.
     data: Vec<f32>,
     width: usize,
@@ -122,9 +129,9 @@ impl<'a> Ring<'a> {
         let offset = data.as_ptr().align_offset(64).min(16);
         let next = (first * params.stride as usize).saturating_sub(params.top as usize);
         let mut bias = [0.0; PANEL];
+        let channels = PANEL.min(params.c as usize - group * PANEL);
         if let Some((_, all)) = expand {
-            let part = &all[group * PANEL..all.len().min(group * PANEL + PANEL)];
-            bias[..part.len()].copy_from_slice(part);
+            bias[..channels].copy_from_slice(&all[group * PANEL..][..channels]);
         }
         Self {
             x,
@@ -134,6 +141,7 @@ impl<'a> Ring<'a> {
             params,
             picture,
             group,
+            channels,
             data,
             width,
             offset,
@@ -142,12 +150,11 @@ impl<'a> Ring<'a> {
     }
 
     /// This group's columns of a matrix of `rows` rows, filled up with zeros.
-    fn channels(&self, matrix: &[f32], rows: usize) -> Vec<f32> {
+    fn columns(&self, matrix: &[f32], rows: usize) -> Vec<f32> {
         let (c, first) = (self.params.c as usize, self.group * PANEL);
         let mut out = vec![0.0; rows * PANEL];
         for (to, from) in out.chunks_exact_mut(PANEL).zip(matrix.chunks_exact(c)) {
-            let part = &from[first..c.min(first + PANEL)];
-            to[..part.len()].copy_from_slice(part);
+            to[..self.channels].copy_from_slice(&from[first..][..self.channels]);
         }
         out
     }
@@ -179,12 +186,9 @@ impl<'a> Ring<'a> {
             let first = self.group * PANEL;
             let Some((panels, _)) = self.expand else {
                 let c = p.c as usize;
-                let width = PANEL.min(c - first);
-                for (to, from) in to
-                    .chunks_exact_mut(PANEL)
-                    .zip(self.x[pixel * c..].chunks_exact(c))
-                {
-                    to[..width].copy_from_slice(&from[first..first + width]);
+                let from = self.x[pixel * c..].chunks_exact(c);
+                for (to, from) in to.chunks_exact_mut(PANEL).zip(from) {
+                    to[..self.channels].copy_from_slice(&from[first..][..self.channels]);
                 }
                 continue;
             };
@@ -199,7 +203,7 @@ impl<'a> Ring<'a> {
                 panel: 0,
                 out: to.as_mut_ptr(),
                 stride: PANEL,
-                columns: PANEL,
+                columns: self.channels,
                 add: false,
                 epilogue: Some(Epilogue {
                     bias: &self.bias,
@@ -218,6 +222,7 @@ struct Row<'a> {
     kernel: &'a [f32],
     bias: &'a [f32],
     y: Shared,
+    large: bool,
 }
 
 impl Kernel for Row<'_> {
@@ -225,71 +230,91 @@ impl Kernel for Row<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) -> [f32; PANEL] {
-        /// Pixels side by side: their sums and two vectors of weights fill the registers.
-        const PIXELS: usize = 6;
         let mut sums = [0.0; PANEL];
-        let out_w = self.ring.params.out_w as usize;
-        for lane in (0..PANEL).step_by(2 * V::N) {
-            let mut sum = [V::splat(0.0); 2];
-            let whole = out_w / PIXELS * PIXELS;
-            for ox in (0..whole).step_by(PIXELS) {
-                self.pixels::<V, PIXELS>(ox, lane, &mut sum);
+        for lane in (0..self.ring.channels).step_by(2 * V::N) {
+            let width = self.ring.channels - lane;
+            // Pixels side by side: their sums and the weights fill the registers.
+            let sums = &mut sums[lane..];
+            match width <= V::N {
+                true => self.part::<V, 1, 12>(lane, width, sums),
+                false => self.part::<V, 2, 6>(lane, width, sums),
             }
-            for ox in whole..out_w {
-                self.pixels::<V, 1>(ox, lane, &mut sum);
-            }
-            // SAFETY: a group is a multiple of two vectors.
-            unsafe {
-                sum[0].store(sums.as_mut_ptr().add(lane));
-                sum[1].store(sums.as_mut_ptr().add(lane + V::N));
-            }
+        }
+        if self.large {
+            V::fence();
         }
         sums
     }
 }
 
-/// # Safety
-/// Two vectors can be read.
-#[inline(always)]
-unsafe fn pair<V: Lanes>(from: *const f32) -> [V; 2] {
-    // SAFETY: the caller's.
-    unsafe { [V::load(from), V::load(from.add(V::N))] }
-}
-
 impl Row<'_> {
+    /// `width` channels from `lane` on, in `W` vectors, `P` pixels at a time.
     #[inline(always)]
-    fn pixels<V: Lanes, const P: usize>(&self, ox: usize, lane: usize, sum: &mut [V; 2]) {
+    fn part<V: Lanes, const W: usize, const P: usize>(
+        &self,
+        lane: usize,
+        width: usize,
+        sums: &mut [f32],
+    ) {
+        let mut sum = [V::splat(0.0); W];
+        let out_w = self.ring.params.out_w as usize;
+        let whole = out_w / P * P;
+        for ox in (0..whole).step_by(P) {
+            self.pixels::<V, W, P>(ox, lane, width, &mut sum);
+        }
+        for ox in whole..out_w {
+            self.pixels::<V, W, 1>(ox, lane, width, &mut sum);
+        }
+        // SAFETY: a group is a multiple of two vectors.
+        unsafe { store_row(sum, W * V::N, sums.as_mut_ptr()) };
+    }
+
+    #[inline(always)]
+    fn pixels<V: Lanes, const W: usize, const P: usize>(
+        &self,
+        ox: usize,
+        lane: usize,
+        width: usize,
+        sum: &mut [V; W],
+    ) {
         let p = self.ring.params;
         let (c, stride) = (p.c as usize, p.stride as usize);
-        let first = self.ring.group * PANEL + lane;
         // SAFETY: a ring's row holds every column that a tap reaches; kernel and bias are filled up;
         // this group of this row of y belongs to this task alone.
         unsafe {
-            let mut acc = [pair::<V>(self.bias.as_ptr().add(lane)); P];
+            let bias: [V; W] = load_row(W * V::N, self.bias.as_ptr().add(lane));
+            let mut acc = [bias; P];
             for ky in 0..p.kh as usize {
                 let row = self.ring.row(self.oy, ky).add(ox * stride * PANEL + lane);
                 for kx in 0..p.kw as usize {
                     let tap = ky * p.kw as usize + kx;
-                    let w = pair::<V>(self.kernel.as_ptr().add(tap * PANEL + lane));
+                    let weight: [V; W] =
+                        load_row(W * V::N, self.kernel.as_ptr().add(tap * PANEL + lane));
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        let x = pair::<V>(row.add((i * stride + kx) * PANEL));
-                        *acc = [x[0].mul_add(w[0], acc[0]), x[1].mul_add(w[1], acc[1])];
+                        let x: [V; W] = load_row(W * V::N, row.add((i * stride + kx) * PANEL));
+                        for (w, acc) in acc.iter_mut().enumerate() {
+                            *acc = x[w].mul_add(weight[w], *acc);
+                        }
                     }
                 }
             }
             let row = (self.ring.picture * p.out_h as usize + self.oy) * p.out_w as usize;
-            for (i, acc) in acc.iter().enumerate() {
-                let y = [self.ring.f.of(acc[0]), self.ring.f.of(acc[1])];
-                *sum = [sum[0].add(y[0]), sum[1].add(y[1])];
-                let to = self.y.get().add((row + ox + i) * c + first);
-                if first + 2 * V::N <= c {
-                    y[0].store(to);
-                    y[1].store(to.add(V::N));
+            // No closures: they would not be inlined into the wide function.
+            for (i, mut y) in acc.into_iter().enumerate() {
+                for (y, sum) in y.iter_mut().zip(&mut *sum) {
+                    *y = self.ring.f.of(*y);
+                    *sum = sum.add(*y);
+                }
+                let to = self
+                    .y
+                    .get()
+                    .add((row + ox + i) * c + self.ring.group * PANEL + lane);
+                if self.large && width >= W * V::N {
+                    for (w, y) in y.into_iter().enumerate() {
+                        y.stream(to.add(w * V::N));
+                    }
                 } else {
-                    let mut part = [0.0; PANEL];
-                    y[0].store(part.as_mut_ptr());
-                    y[1].store(part.as_mut_ptr().add(V::N));
-                    std::ptr::copy_nonoverlapping(part.as_ptr(), to, c.saturating_sub(first));
+                    store_row(y, width, to);
                 }
             }
         }

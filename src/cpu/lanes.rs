@@ -21,6 +21,19 @@ pub trait Lanes: Copy {
     /// # Safety
     /// `N` elements can be written at `to`.
     unsafe fn store(self, to: *mut f32);
+    /// The first `n` elements, up to [`Lanes::N`], and zeros.
+    /// # Safety
+    /// `n` elements can be read at `from`.
+    unsafe fn load_first(n: usize, from: *const f32) -> Self;
+    /// # Safety
+    /// `n` elements, up to [`Lanes::N`], can be written at `to`.
+    unsafe fn store_first(self, n: usize, to: *mut f32);
+    /// As `store`, past the caches where `to` is aligned to the vector: for what is read much later.
+    /// # Safety
+    /// As `store`; [`Lanes::fence`] comes before another thread reads it.
+    unsafe fn stream(self, to: *mut f32);
+    /// Orders what was streamed before what follows.
+    fn fence();
     fn add(self, other: Self) -> Self;
     fn sub(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
@@ -50,6 +63,40 @@ pub trait Lanes: Copy {
         let p = p.mul_add(r, Self::splat(1.666_666_5e-1));
         let p = p.mul_add(r, Self::splat(0.5));
         p.mul_add(r.mul(r), r).add(Self::splat(1.0)).scale(n)
+    }
+}
+
+/// `width` elements in `W` vectors, zeros behind them.
+///
+/// # Safety
+/// They can be read at `from`.
+#[inline(always)]
+pub unsafe fn load_row<V: Lanes, const W: usize>(width: usize, from: *const f32) -> [V; W] {
+    let mut row = [V::splat(0.0); W];
+    for (i, part) in row.iter_mut().enumerate() {
+        let (first, from) = (i * V::N, from.wrapping_add(i * V::N));
+        // SAFETY: the caller's.
+        *part = match width >= first + V::N {
+            true => unsafe { V::load(from) },
+            false => unsafe { V::load_first(width.saturating_sub(first), from) },
+        };
+    }
+    row
+}
+
+/// The first `width` elements of `W` vectors.
+///
+/// # Safety
+/// They can be written at `to`.
+#[inline(always)]
+pub unsafe fn store_row<V: Lanes, const W: usize>(row: [V; W], width: usize, to: *mut f32) {
+    for (i, part) in row.into_iter().enumerate() {
+        let (first, to) = (i * V::N, to.wrapping_add(i * V::N));
+        // SAFETY: the caller's.
+        match width >= first + V::N {
+            true => unsafe { part.store(to) },
+            false => unsafe { part.store_first(width.saturating_sub(first), to) },
+        }
     }
 }
 
@@ -94,6 +141,25 @@ impl Lanes for Four {
         // SAFETY: the caller's.
         unsafe { to.cast::<[f32; 4]>().write_unaligned(self.0) }
     }
+    #[inline(always)]
+    unsafe fn load_first(n: usize, from: *const f32) -> Self {
+        let mut first = [0.0; 4];
+        // SAFETY: the caller's.
+        unsafe { std::ptr::copy_nonoverlapping(from, first.as_mut_ptr(), n.min(4)) };
+        Self(first)
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, n: usize, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { std::ptr::copy_nonoverlapping(self.0.as_ptr(), to, n.min(4)) };
+    }
+    #[inline(always)]
+    unsafe fn stream(self, to: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe { self.store(to) }
+    }
+    #[inline(always)]
+    fn fence() {}
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         self.zip(other, |a, b| a + b)
@@ -151,9 +217,23 @@ mod x86 {
         kernel.run::<__m256>()
     }
 
+    /// The first `n` of 16 lanes.
+    #[inline(always)]
+    fn first16(n: usize) -> __mmask16 {
+        ((1_u32 << n.min(16)) - 1) as u16
+    }
+
+    /// The first `n` of 8 lanes, which have all bits set.
+    #[inline(always)]
+    fn first8(n: usize) -> __m256i {
+        const BITS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: 8 of the 16 are read; the machine has the instruction.
+        unsafe { _mm256_loadu_si256(BITS.as_ptr().add(8 - n.min(8)).cast()) }
+    }
+
     macro_rules! lanes {
-        ($type:ty, $n:literal, $splat:ident, $load:ident, $store:ident, $add:ident, $sub:ident, $mul:ident,
-         $div:ident, $max:ident, $min:ident, $fma:ident, $round:expr, $scale:expr) => {
+        ($type:ty, $n:literal, $splat:ident, $load:ident, $store:ident, $stream:ident, $load_first:expr, $store_first:expr, $add:ident, $sub:ident, $mul:ident,
+         $div:ident, $max:ident, $min:ident, $fma:ident, $round:expr, $scale:expr, {$($own:item)*}) => {
             // SAFETY of all: only `avx512` and `avx2` above make these types, on machines that have
             // the instructions; pointers are the caller's.
             impl Lanes for $type {
@@ -169,6 +249,25 @@ mod x86 {
                 #[inline(always)]
                 unsafe fn store(self, to: *mut f32) {
                     unsafe { $store(to, self) }
+                }
+                #[inline(always)]
+                unsafe fn load_first(n: usize, from: *const f32) -> Self {
+                    unsafe { $load_first(n, from) }
+                }
+                #[inline(always)]
+                unsafe fn store_first(self, n: usize, to: *mut f32) {
+                    unsafe { $store_first(self, n, to) }
+                }
+                #[inline(always)]
+                unsafe fn stream(self, to: *mut f32) {
+                    match to.addr().is_multiple_of(size_of::<Self>()) {
+                        true => unsafe { $stream(to, self) },
+                        false => unsafe { $store(to, self) },
+                    }
+                }
+                #[inline(always)]
+                fn fence() {
+                    unsafe { _mm_sfence() }
                 }
                 #[inline(always)]
                 fn add(self, other: Self) -> Self {
@@ -206,6 +305,7 @@ mod x86 {
                 fn scale(self, n: Self) -> Self {
                     unsafe { $scale(self, n) }
                 }
+                $($own)*
             }
         };
     }
@@ -216,6 +316,9 @@ mod x86 {
         _mm512_set1_ps,
         _mm512_loadu_ps,
         _mm512_storeu_ps,
+        _mm512_stream_ps,
+        |n, from| _mm512_maskz_loadu_ps(first16(n), from),
+        |x, n, to| _mm512_mask_storeu_ps(to, first16(n), x),
         _mm512_add_ps,
         _mm512_sub_ps,
         _mm512_mul_ps,
@@ -224,7 +327,46 @@ mod x86 {
         _mm512_min_ps,
         _mm512_fmadd_ps,
         |x| _mm512_roundscale_ps::<0>(x),
-        |x, n| _mm512_scalef_ps(x, n)
+        |x, n| _mm512_scalef_ps(x, n),
+        {
+            /// With 2^(i/16) in a register the polynomial is short.
+            #[inline(always)]
+            fn exp(self) -> Self {
+                const ROOTS: [f32; 16] = [
+                    1.0,
+                    1.044_273_8,
+                    1.090_507_7,
+                    1.138_788_6,
+                    1.189_207_1,
+                    1.241_857_8,
+                    1.296_839_6,
+                    1.354_255_6,
+                    1.414_213_5,
+                    1.476_826_2,
+                    1.542_210_8,
+                    1.610_490_3,
+                    1.681_792_9,
+                    1.756_252_2,
+                    1.834_008_1,
+                    1.915_206_6,
+                ];
+                // Added to sixteenths, it leaves their number in the last bits.
+                const SIXTEENTHS: f32 = 786_432.0;
+                let x = Self::splat(88.0).min(Self::splat(-87.0).max(self));
+                // SAFETY: this machine has the instructions.
+                unsafe {
+                    let n =
+                        _mm512_roundscale_ps::<0x40>(x.mul(Self::splat(std::f32::consts::LOG2_E)));
+                    let r = n.mul_add(Self::splat(-0.693_359_4), x);
+                    let r = n.mul_add(Self::splat(2.121_944_4e-4), r);
+                    let p = r.mul_add(Self::splat(1.666_666_5e-1), Self::splat(0.5));
+                    let p = p.mul_add(r, Self::splat(1.0)).mul_add(r, Self::splat(1.0));
+                    let i = _mm512_castps_si512(n.add(Self::splat(SIXTEENTHS)));
+                    let root = _mm512_permutexvar_ps(i, Self::load(ROOTS.as_ptr()));
+                    _mm512_scalef_ps(p.mul(root), n)
+                }
+            }
+        }
     );
     lanes!(
         __m256,
@@ -232,6 +374,9 @@ mod x86 {
         _mm256_set1_ps,
         _mm256_loadu_ps,
         _mm256_storeu_ps,
+        _mm256_stream_ps,
+        |n, from| _mm256_maskload_ps(from, first8(n)),
+        |x, n, to| _mm256_maskstore_ps(to, first8(n), x),
         _mm256_add_ps,
         _mm256_sub_ps,
         _mm256_mul_ps,
@@ -246,6 +391,7 @@ mod x86 {
                 _mm256_set1_epi32(127),
             ));
             _mm256_mul_ps(x, _mm256_castsi256_ps(power))
-        }
+        },
+        {}
     );
 }

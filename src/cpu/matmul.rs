@@ -4,7 +4,7 @@
 //! bits depend neither on the number of threads nor on how the rows are cut.
 
 use super::activation::Activation;
-use super::lanes::{Kernel, Lanes, run};
+use super::lanes::{Kernel, Lanes, load_row, run, store_row};
 use super::pool::{give, take};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -62,35 +62,29 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Of sums in two vectors, `columns` of them, the first of which lies at `at` in the residual.
+    /// Of sums, `columns` of them, the first of which lies at `at` in the residual.
     #[inline(always)]
-    fn of<V: Lanes>(&self, sums: [V; 2], columns: Range<usize>, at: usize) -> [V; 2] {
-        let bias = pair::<V>(&self.bias[columns.clone()]);
-        let y = [
-            self.f.of(sums[0].add(bias[0])),
-            self.f.of(sums[1].add(bias[1])),
-        ];
-        let Some(residual) = self.residual else {
-            return y;
-        };
-        let residual = pair::<V>(&residual[at..][..columns.len()]);
-        [y[0].add(residual[0]), y[1].add(residual[1])]
-    }
-}
-
-/// The first two vectors of a row, zeros behind its end.
-#[inline(always)]
-fn pair<V: Lanes>(row: &[f32]) -> [V; 2] {
-    let mut part = [0.0; PANEL];
-    let from = match row.len() >= 2 * V::N {
-        true => row.as_ptr(),
-        false => {
-            part[..row.len()].copy_from_slice(row);
-            part.as_ptr()
+    fn of<V: Lanes, const W: usize>(
+        &self,
+        mut sums: [V; W],
+        columns: Range<usize>,
+        at: usize,
+    ) -> [V; W] {
+        let width = columns.len();
+        // SAFETY: both slices are that long.
+        let bias: [V; W] = unsafe { load_row(width, self.bias[columns].as_ptr()) };
+        for (sum, bias) in sums.iter_mut().zip(bias) {
+            *sum = self.f.of(sum.add(bias));
         }
-    };
-    // SAFETY: the row is long enough; no two vectors are longer than the part.
-    unsafe { [V::load(from), V::load(from.add(V::N))] }
+        if let Some(residual) = self.residual {
+            // SAFETY: as above.
+            let residual: [V; W] = unsafe { load_row(width, residual[at..][..width].as_ptr()) };
+            for (sum, residual) in sums.iter_mut().zip(residual) {
+                *sum = sum.add(residual);
+            }
+        }
+        sums
+    }
 }
 
 /// B `[k,n]` as panels `[n/32][k][32]`, the last one filled up with zeros.
@@ -270,21 +264,23 @@ impl Kernel for Tiles<'_> {
 
     #[inline(always)]
     fn run<V: Lanes>(self) {
-        // Two vectors wide; as tall as there are registers for.
+        // Two vectors wide, or one at the end; as tall as there are registers for.
         let tallest = match V::N {
             16 => 12,
             8 => 6,
             _ => 4,
         };
         for column in (0..self.columns).step_by(2 * V::N) {
+            let narrow = self.columns - column <= V::N;
             for row in (0..self.rows).step_by(tallest) {
                 let rows = tallest.min(self.rows - row);
                 macro_rules! by_height {
                     ($($n:literal)*) => {
                         match rows {
-                            $($n if $n <= tallest => match self.step {
-                                1 => self.tile::<V, $n, false>(row, column),
-                                _ => self.tile::<V, $n, true>(row, column),
+                            $($n if $n <= tallest => match (self.step, narrow) {
+                                (1, false) => self.tile::<V, $n, 2, false>(row, column),
+                                (1, true) => self.tile::<V, $n, 1, false>(row, column),
+                                _ => self.tile::<V, $n, 2, true>(row, column),
                             },)*
                             _ => unreachable!("a tile of {rows} rows"),
                         }
@@ -297,74 +293,48 @@ impl Kernel for Tiles<'_> {
 }
 
 impl Tiles<'_> {
+    /// `R` rows of `W` vectors.
     #[inline(always)]
-    fn tile<V: Lanes, const R: usize, const TURNED: bool>(&self, row: usize, column: usize) {
+    fn tile<V: Lanes, const R: usize, const W: usize, const TURNED: bool>(
+        &self,
+        row: usize,
+        column: usize,
+    ) {
         // SAFETY: whoever made this promises A, B and the rectangle of `out`; panels are filled up.
         unsafe {
-            let mut border = [0.0; 12 * PANEL];
-            let width = (self.columns - column).min(2 * V::N);
-            let whole = width == 2 * V::N;
+            let width = (self.columns - column).min(W * V::N);
             let out = self.out.add(row * self.stride + column);
-            let (to, stride) = match whole {
-                true => (out, self.stride),
-                false => (border.as_mut_ptr(), PANEL),
-            };
-            if !whole && self.add {
-                for r in 0..R {
-                    std::ptr::copy_nonoverlapping(
-                        out.add(r * self.stride),
-                        to.add(r * PANEL),
-                        width,
-                    );
-                }
-            }
-            let mut sums = [[V::splat(0.0); 2]; R];
+            let mut sums = [[V::splat(0.0); W]; R];
             if self.add {
                 for (r, sums) in sums.iter_mut().enumerate() {
-                    *sums = [
-                        V::load(to.add(r * stride)),
-                        V::load(to.add(r * stride + V::N)),
-                    ];
+                    *sums = load_row(width, out.add(r * self.stride));
                 }
             }
             let a = self.a.add(row * self.row);
             let mut b = self.b.add(column / PANEL * self.panel + column % PANEL);
             for k in 0..self.k {
-                let right = [V::load(b), V::load(b.add(V::N))];
+                let right: [V; W] = load_row(W * V::N, b);
                 b = b.add(PANEL);
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let left = V::splat(*match TURNED {
                         false => a.add(r * self.row + k),
                         true => a.add(k * self.step + r),
                     });
-                    *sums = [
-                        left.mul_add(right[0], sums[0]),
-                        left.mul_add(right[1], sums[1]),
-                    ];
+                    for (sum, right) in sums.iter_mut().zip(right) {
+                        *sum = left.mul_add(right, *sum);
+                    }
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
-                sums[0].store(to.add(r * stride));
-                sums[1].store(to.add(r * stride + V::N));
+                store_row(*sums, width, out.add(r * self.stride));
             }
             // Of what was stored: were it done to the sums, the compiler would keep those in memory.
             if let Some(epilogue) = &self.epilogue {
                 for r in 0..R {
-                    let to = to.add(r * stride);
-                    let y = [V::load(to), V::load(to.add(V::N))];
+                    let to = out.add(r * self.stride);
                     let at = (row + r) * self.stride + column;
-                    let y = epilogue.of(y, column..column + width, at);
-                    y[0].store(to);
-                    y[1].store(to.add(V::N));
-                }
-            }
-            if !whole {
-                for r in 0..R {
-                    std::ptr::copy_nonoverlapping(
-                        to.add(r * PANEL),
-                        out.add(r * self.stride),
-                        width,
-                    );
+                    let sums: [V; W] = load_row(width, to);
+                    store_row(epilogue.of(sums, column..column + width, at), width, to);
                 }
             }
         }

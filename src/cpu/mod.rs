@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod adam;
 pub mod add;
+pub mod aligned;
 pub mod batch_norm;
 pub mod bottleneck;
 pub mod concat;
