@@ -10,11 +10,12 @@ const LAYERS: [&str; 17] = [
     "data", "evaluate", "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 15] = [
+const HELPERS: [&str; 16] = [
     "shaders/prelude.wgsl",
     "shaders/roof.wgsl",
     "src/cpu/mod.rs",
     "src/cpu/isa.rs",
+    "src/cpu/aligned.rs",
     "src/cpu/simd.rs",
     "src/cpu/matmul.rs",
     "src/cpu/roof.rs",

@@ -225,6 +225,12 @@ impl Panels {
     }
 }
 
+impl Drop for Panels {
+    fn drop(&mut self) {
+        give(std::mem::take(&mut self.data));
+    }
+}
+
 /// Copies some rows and columns of A, keeping what was contiguous.
 fn gather<'a>(a: View, [rows, k]: [usize; 2], to: &'a mut [f32]) -> View<'a> {
     if a.col == 1 {

@@ -8,6 +8,10 @@ const WAITING: usize = 32 << 20;
 /// Smaller ones are left to the allocator.
 const SMALLEST: usize = 16 << 10;
 
+/// How many times as long as needed a block may be. With less, a prediction's blocks do not fit each other,
+/// and those that wait exceed the above; with much more, short needs take the long ones.
+const LONGEST: usize = 4;
+
 /// The longest waiting first.
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
@@ -18,15 +22,15 @@ pub fn take(len: usize) -> Vec<f32> {
     }
     let found = {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |v: &Vec<f32>| v.len() >= len && v.len() <= len + len / 2;
+        let fits = |v: &Vec<f32>| v.capacity() >= len && v.capacity() <= LONGEST * len;
         let candidates = pool.iter().enumerate().filter(|(_, v)| fits(v));
-        let best = candidates.min_by_key(|(_, v)| v.len()).map(|(i, _)| i);
+        let best = candidates.min_by_key(|(_, v)| v.capacity()).map(|(i, _)| i);
         best.map(|i| pool.remove(i))
     };
     // Rounded up to an eighth of a power of two, so that near sizes share memory.
     let size = len.next_multiple_of(len.next_power_of_two() / 8);
     let mut data = found.unwrap_or_else(|| fresh(size));
-    data.truncate(len);
+    data.resize(len, 0.0);
     data
 }
 
@@ -51,14 +55,13 @@ fn fresh(len: usize) -> Vec<f32> {
 }
 
 /// Takes memory back.
-pub fn give(mut data: Vec<f32>) {
+pub fn give(data: Vec<f32>) {
     if data.capacity() < SMALLEST {
         return;
     }
-    data.resize(data.capacity(), 0.0);
     let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
     pool.push(data);
-    while pool.iter().map(Vec::len).sum::<usize>() > WAITING {
+    while pool.iter().map(Vec::capacity).sum::<usize>() > WAITING {
         pool.remove(0);
     }
 }
