@@ -113,6 +113,8 @@ pub struct Train {
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
+    pub precision: PrecisionArg,
+    #[command(flatten)]
     pub category: CategoryArg,
     /// Folder for the model
     #[arg(long, value_name = "DIR", default_value = "model")]
@@ -276,7 +278,8 @@ pub struct DeviceArg {
 
 #[derive(Clone, Debug, Args)]
 pub struct PrecisionArg {
-    /// How activations and weights are kept on a GPU; sums, distances and scores are always f32
+    /// How activations and weights are kept on a GPU; sums, distances, scores, and what training changes
+    /// and saves, are always f32
     #[arg(long = "precision", value_name = "TYPE", value_enum, default_value_t = Precision::F32)]
     pub value: Precision,
 }
