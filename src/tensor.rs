@@ -1,4 +1,4 @@
-//! Shape, device and tensor: contiguous f32 in N,H,W,C order.
+//! Shape, device and tensor: contiguous in N,H,W,C order; f32, or f16 on a GPU opened so.
 
 use crate::cpu::{self, pool::Pooled};
 use crate::gpu::{self, Buffer, Gpu};

@@ -112,3 +112,28 @@ impl Optimiser {
         Ok(loss[0])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scale_is_doubled_after_2000_good_steps_in_a_row() {
+        let mut scale = Scale {
+            value: SCALE,
+            good: 0,
+        };
+        let mut steps = |good: u32, overflow: bool| {
+            (0..good).for_each(|_| scale.update(false));
+            if overflow {
+                scale.update(true);
+            }
+            scale.value / SCALE
+        };
+        assert_eq!(steps(1999, true), 0.5);
+        assert_eq!(steps(1999, false), 0.5);
+        assert_eq!(steps(1, false), 1.0);
+        assert_eq!(steps(1999, false), 1.0);
+        assert_eq!(steps(1, true), 1.0);
+    }
+}

@@ -29,8 +29,8 @@ impl Outcome {
 }
 
 /// 1e-5 on the CPU, 1e-4 on a GPU, and in f16 two roundings: of a result, and of what is summed up to
-/// it where the sum is split, or of the gradient behind an activation. The reference sees rounded inputs,
-/// and sums are f32.
+/// it where the sum is split, the border repeated, or an activation lies before. The reference sees rounded
+/// inputs, and sums are f32.
 fn tolerance(device: &Device) -> f64 {
     match device {
         _ if device.is_half() => 2.0 * 2.0_f64.powi(-11),
