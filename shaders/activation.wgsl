@@ -7,20 +7,20 @@ struct Params {
     slope: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<real>;
+@group(0) @binding(1) var<storage, read_write> y: array<real>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
     let i = index(group, groups, lane);
     if i < params.count {
-        y[i] = activate(params.kind, params.slope, x[i]);
+        y[i] = real(activate(params.kind, params.slope, f32(x[i])));
     }
 }
 
-@group(0) @binding(1) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<real>;
+@group(0) @binding(2) var<storage, read_write> dx: array<real>;
 
 fn derivative(x: f32) -> f32 {
     let sigmoid = 1.0 / (1.0 + exp(-x));
@@ -41,6 +41,6 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
             @builtin(local_invocation_index) lane: u32) {
     let i = index(group, groups, lane);
     if i < params.count {
-        dx[i] = dy[i] * derivative(x[i]);
+        dx[i] = real(f32(dy[i]) * derivative(f32(x[i])));
     }
 }

@@ -4,15 +4,15 @@ struct Params {
     count: u32,
 }
 
-@group(0) @binding(0) var<storage, read> a: array<f32>;
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read_write> c: array<f32>;
+@group(0) @binding(0) var<storage, read> a: array<real>;
+@group(0) @binding(1) var<storage, read> b: array<real>;
+@group(0) @binding(2) var<storage, read_write> c: array<real>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
     let i = index(group, groups, lane);
     if i < params.count {
-        c[i] = a[i] + b[i];
+        c[i] = real(f32(a[i]) + f32(b[i]));
     }
 }

@@ -2,6 +2,7 @@
 //   y = (x - mean)·inv_std·weight + bias,  inv_std = 1/√(var + ε)
 //   running = (1 - momentum)·running + momentum·(mean | unbiased var)
 // Layout: x, y [rows,C]; weight, bias, running [C]; stats [2C]: means, then inv_std.
+// Statistics, running ones too, and dweight and dbias are f32.
 // Grid: statistics: one workgroup per channel; the rest: one thread per element.
 
 struct Params {
@@ -11,7 +12,7 @@ struct Params {
     momentum: f32,
 }
 
-@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(0) var<storage, read> x: array<real>;
 @group(0) @binding(1) var<storage, read> old_mean: array<f32>;
 @group(0) @binding(2) var<storage, read> old_var: array<f32>;
 @group(0) @binding(3) var<storage, read_write> stats: array<f32>;
@@ -43,13 +44,13 @@ fn statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
     let rows = f32(params.rows);
     var sum = 0.0;
     for (var i = lane; i < params.rows; i += 64u) {
-        sum += x[i * params.channels + c];
+        sum += f32(x[i * params.channels + c]);
     }
     let mean = workgroup_sum(lane, sum) / rows;
     // A second pass over the data: E[x²] - mean² would cancel.
     var square = 0.0;
     for (var i = lane; i < params.rows; i += 64u) {
-        let off = x[i * params.channels + c] - mean;
+        let off = f32(x[i * params.channels + c]) - mean;
         square += off * off;
     }
     let total = workgroup_sum(lane, square);
@@ -62,9 +63,9 @@ fn statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 }
 
 @group(0) @binding(1) var<storage, read> known: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>;
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<real>;
+@group(0) @binding(3) var<storage, read> bias: array<real>;
+@group(0) @binding(4) var<storage, read_write> y: array<real>;
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
@@ -72,11 +73,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let i = index(group, groups, lane);
     if i < params.rows * params.channels {
         let c = i % params.channels;
-        y[i] = (x[i] - known[c]) * known[params.channels + c] * weight[c] + bias[c];
+        let normalised = (f32(x[i]) - known[c]) * known[params.channels + c];
+        y[i] = real(normalised * f32(weight[c]) + f32(bias[c]));
     }
 }
 
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<real>;
 @group(0) @binding(3) var<storage, read_write> dweight: array<f32>;
 @group(0) @binding(4) var<storage, read_write> dbias: array<f32>;
 
@@ -92,8 +94,8 @@ fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     var plain = 0.0;
     for (var i = lane; i < params.rows; i += 64u) {
         let at = i * params.channels + c;
-        products += dy[at] * (x[at] - known[c]) * known[params.channels + c];
-        plain += dy[at];
+        products += f32(dy[at]) * (f32(x[at]) - known[c]) * known[params.channels + c];
+        plain += f32(dy[at]);
     }
     let dw = workgroup_sum(lane, products);
     let db = workgroup_sum(lane, plain);
@@ -103,10 +105,10 @@ fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
     }
 }
 
-@group(0) @binding(3) var<storage, read> scale: array<f32>;
+@group(0) @binding(3) var<storage, read> scale: array<real>;
 @group(0) @binding(4) var<storage, read> sum_products: array<f32>;
 @group(0) @binding(5) var<storage, read> sum_plain: array<f32>;
-@group(0) @binding(6) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(6) var<storage, read_write> dx: array<real>;
 
 // dx = weight·inv_std·(dy - (dbias + x̂·dweight)/rows). Binding 3 holds the weight here.
 @compute @workgroup_size(64)
@@ -116,8 +118,8 @@ fn backward_input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
     if i < params.rows * params.channels {
         let c = i % params.channels;
         let inv_std = known[params.channels + c];
-        let normalised = (x[i] - known[c]) * inv_std;
+        let normalised = (f32(x[i]) - known[c]) * inv_std;
         let shared_part = (sum_plain[c] + normalised * sum_products[c]) / f32(params.rows);
-        dx[i] = scale[c] * inv_std * (dy[i] - shared_part);
+        dx[i] = real(f32(scale[c]) * inv_std * (f32(dy[i]) - shared_part));
     }
 }

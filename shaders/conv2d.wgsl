@@ -95,8 +95,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     }
 }
 
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(0) var<storage, read> dy: array<real>;
+@group(0) @binding(2) var<storage, read_write> dx: array<real>;
 
 // The padded positions, before the padding was cut off, that show input position `at`.
 fn shown(at: u32, before: u32, size: u32, padded: u32) -> vec2u {
@@ -142,16 +142,16 @@ fn backward_input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) 
                     let start = ((n * p.out_h + oy) * p.out_w + ox) * p.c_out;
                     let tap = ((ky * p.kw + kx) * p.c_in + ci) * p.c_out;
                     for (var co = 0u; co < p.c_out; co++) {
-                        sum += dy[start + co] * f32(weight[tap + co]);
+                        sum += f32(dy[start + co]) * f32(weight[tap + co]);
                     }
                 }
             }
         }
     }
-    dx[element] = sum;
+    dx[element] = real(sum);
 }
 
-@group(0) @binding(1) var<storage, read> dy_of_weight: array<f32>;
+@group(0) @binding(1) var<storage, read> dy_of_weight: array<real>;
 @group(0) @binding(2) var<storage, read_write> dweight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dbias: array<f32>;
 
@@ -179,7 +179,7 @@ fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
             var row = 0.0;
             let iy = origin(oy, ky, p.top, p.h);
             for (var ox = 0u; ox < p.out_w; ox++) {
-                let g = dy_of_weight[((n * p.out_h + oy) * p.out_w + ox) * p.c_out + co];
+                let g = f32(dy_of_weight[((n * p.out_h + oy) * p.out_w + ox) * p.c_out + co]);
                 if element >= weights {
                     row += g;
                     continue;

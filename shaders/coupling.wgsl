@@ -151,10 +151,10 @@ fn inverse(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     finish(pixel, lane, sum);
 }
 
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<real>;
 @group(0) @binding(4) var<storage, read> dlog_det: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(6) var<storage, read_write> du: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dx: array<real>;
+@group(0) @binding(6) var<storage, read_write> du: array<real>;
 @group(0) @binding(7) var<storage, read_write> partial: array<f32>;
 
 // Gradients of the forward direction; `partial` gets each pixel's share of dγ.
@@ -174,12 +174,12 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
         let e = exp(log_scale(s));
         let at = pixel * params.width + i;
         let v = f32(x[at]);
-        let dt = select(0.0, dy[at], abs(v * e + f32(gamma[0]) * ut) <= LIMIT);
+        let dt = select(0.0, f32(dy[at]), abs(v * e + f32(gamma[0]) * ut) <= LIMIT);
         let ratio = s / params.alpha;
         let ds = (dt * v * e + dlog_det[pixel]) * 0.636 / (1.0 + ratio * ratio);
-        dx[at] = dt * e;
-        du[2u * pixel * c + i] = f32(gamma[0]) * ds;
-        du[2u * pixel * c + c + i] = f32(gamma[0]) * dt;
+        dx[at] = real(dt * e);
+        du[2u * pixel * c + i] = real(f32(gamma[0]) * ds);
+        du[2u * pixel * c + c + i] = real(f32(gamma[0]) * dt);
         sum += ds * us + dt * ut;
     }
     for (var i = c + lane; i < params.width; i += 64u) {

@@ -39,7 +39,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 }
 
 @group(0) @binding(3) var<storage, read> dmap: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dstudent: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dstudent: array<real>;
 
 // dstudent = dmap · mask · 2/C · (student - teacher). Grid: one thread per element.
 @compute @workgroup_size(64)
@@ -49,6 +49,6 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     if i < params.pixels * params.channels {
         let pixel = i / params.channels;
         let weight = 2.0 * dmap[pixel] * mask[pixel] / f32(params.channels);
-        dstudent[i] = weight * (f32(student[i]) - f32(teacher[i]));
+        dstudent[i] = real(weight * (f32(student[i]) - f32(teacher[i])));
     }
 }

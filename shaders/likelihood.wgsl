@@ -38,7 +38,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 }
 
 @group(0) @binding(1) var<storage, read> dmap: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dz: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dz: array<real>;
 @group(0) @binding(4) var<storage, read_write> dlog_det: array<f32>;
 
 // dz = dmap·mask·z, dlog_det = -dmap·mask.
@@ -51,7 +51,7 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     }
     let g = dmap[pixel] * mask[pixel];
     for (var c = lane; c < params.channels; c += 64u) {
-        dz[pixel * params.channels + c] = g * f32(z[pixel * params.channels + c]);
+        dz[pixel * params.channels + c] = real(g * f32(z[pixel * params.channels + c]));
     }
     if lane == 0u {
         dlog_det[pixel] = -g;

@@ -11,7 +11,7 @@
 //! | [`kernel`] | what a kernel call says of itself to a profiler: name, shapes, cost, variant |
 //! | [`gpu`] | the only room that talks to the graphics API: adapters, memory pool, pipelines, launches |
 //! | [`cpu`] | the native twin of every shader, under the same file name |
-//! | [`tensor`] | shape, device, tensor: contiguous f32, N,H,W,C |
+//! | [`tensor`] | shape, device, tensor: contiguous, N,H,W,C; f32, or f16 on a GPU opened so |
 //! | [`tape`] | a closure tape: the gradient stands beside the forward call |
 //! | [`ops`] | operators: shape check, run on the tensor's device, gradient, cost |
 //! | [`nn`] | layers, Adam, weight files, random numbers |
@@ -55,6 +55,10 @@
 //! - The tuner holds some pixels of a result, all their channels, against the formula in f64, and keeps its times on disk kernel by
 //!   kernel; until all kernels of a convolution are timed, the likely one runs. So a GPU that tunes gives the same
 //!   bits from one run to the next only when its kernels are known.
+//! - In f16 the parameters' f32 stay beside them in the tensor ([`tensor::Tensor::parameter`]): an optimiser
+//!   changes those and writes the f16 from them, and a model file holds them. The loss is scaled, and the
+//!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
+//!   step, when it reads the loss.
 //! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader. No machine with such units has
 //!   run it yet: a test replaces its matrices with arrays, and the tuner checks it before it may win.
 //!

@@ -132,6 +132,14 @@ impl Tape {
     /// # Errors
     /// [`Error::Shape`] when `loss` is no scalar, and those of the gradients.
     pub fn backward(self, loss: &Var) -> Result<Gradients> {
+        self.backward_scaled(loss, 1.0)
+    }
+
+    /// As [`Tape::backward`] for `scale` times the loss.
+    ///
+    /// # Errors
+    /// As [`Tape::backward`].
+    pub fn backward_scaled(self, loss: &Var, scale: f32) -> Result<Gradients> {
         let tensor = loss.tensor();
         if tensor.shape().len() != 1 {
             return Err(Error::shape(
@@ -140,11 +148,11 @@ impl Tape {
                 tensor.shape().to_string(),
             ));
         }
-        let one = Tensor::full(tensor.device(), tensor.shape(), 1.0)?;
-        self.backward_from(&[(loss, one)])
+        let grad = Tensor::new_like(tensor, tensor.shape(), vec![scale])?;
+        self.backward_from(&[(loss, grad)])
     }
 
-    /// Sends the given gradients back from several outputs.
+    /// Sends the given gradients back from several outputs, each in its output's precision.
     ///
     /// # Errors
     /// Those of the gradients.
@@ -152,14 +160,6 @@ impl Tape {
         let Some(recording) = self.recording else {
             return Ok(Gradients::default());
         };
-        if outputs
-            .iter()
-            .any(|(output, _)| output.tensor.device().is_half())
-        {
-            return Err(Error::failed(
-                "gradients are computed in f32: open the device without `--precision f16`",
-            ));
-        }
         let recording = recording.into_inner();
         let mut grads: Vec<Option<Tensor>> = vec![None; recording.nodes];
         for (output, grad) in outputs {

@@ -1,4 +1,4 @@
-//! Shape, device and tensor: contiguous f32 in N,H,W,C order.
+//! Shape, device and tensor: contiguous in N,H,W,C order; f32, or f16 on a GPU opened so.
 
 use crate::cpu::{self, pool::Pooled};
 use crate::gpu::{self, Buffer, Gpu};
@@ -140,6 +140,8 @@ pub struct Tensor {
     shape: Shape,
     device: Device,
     storage: Storage,
+    /// The f32 that a parameter in f16 was rounded from.
+    exact: Option<Arc<Buffer>>,
 }
 
 impl std::fmt::Debug for Tensor {
@@ -184,6 +186,33 @@ impl Tensor {
         }
     }
 
+    /// As [`Tensor::new`], in the precision of `other` and on its device.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn new_like(other: &Self, shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        match other.is_half() {
+            true => Self::new(&other.device, shape, data),
+            false => Self::new_f32(&other.device, shape, data),
+        }
+    }
+
+    /// As [`Tensor::new`]; where that rounds, the values are kept beside it, for training to change and
+    /// for a file to hold.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`].
+    pub fn parameter(device: &Device, shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
+        let exact = match device {
+            Device::Gpu(gpu) if gpu.is_half() => Some(Arc::new(gpu.upload_f32(&data)?)),
+            _ => None,
+        };
+        Ok(Self {
+            exact,
+            ..Self::new(device, shape, data)?
+        })
+    }
+
     /// A tensor whose elements are all `value`.
     ///
     /// # Errors
@@ -201,6 +230,7 @@ impl Tensor {
             shape,
             device: Device::Cpu,
             storage: Storage::Host(Arc::new(Pooled::new(data))),
+            exact: None,
         }
     }
 
@@ -212,6 +242,7 @@ impl Tensor {
             shape,
             device: Device::Gpu(gpu.clone()),
             storage: Storage::Gpu(Arc::new(buffer)),
+            exact: None,
         }
     }
 
@@ -229,6 +260,14 @@ impl Tensor {
 
     pub fn device(&self) -> &Device {
         &self.device
+    }
+
+    /// Is it kept in 16 bits?
+    pub fn is_half(&self) -> bool {
+        match &self.storage {
+            Storage::Gpu(buffer) => buffer.is_half(),
+            Storage::Host(_) => false,
+        }
     }
 
     /// The elements of a tensor on the CPU. Operators call it after [`same_device`].
@@ -257,14 +296,29 @@ impl Tensor {
 
     /// Makes sure that a launch that writes to this tensor's buffer changes no other tensor.
     pub(crate) fn unshare(&mut self) -> Result<()> {
-        if let (Storage::Gpu(shared), Device::Gpu(gpu)) = (&mut self.storage, &self.device)
-            && Arc::get_mut(shared).is_none()
-        {
-            let own = gpu.alloc(shared.len())?;
-            gpu.copy(shared, &own);
-            *shared = Arc::new(own);
+        if let (Storage::Gpu(shared), Device::Gpu(gpu)) = (&mut self.storage, &self.device) {
+            for shared in [shared].into_iter().chain(&mut self.exact) {
+                if Arc::get_mut(shared).is_none() {
+                    let own = gpu.alloc_like(shared, shared.len())?;
+                    gpu.copy(shared, &own);
+                    *shared = Arc::new(own);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Makes the f32 of a tensor in f16 where it has none.
+    pub(crate) fn keep_exact(&mut self) -> Result<()> {
+        if let (Device::Gpu(gpu), true, None) = (&self.device, self.is_half(), &self.exact) {
+            self.exact = Some(Arc::new(gpu.upload_f32(&self.to_vec()?)?));
+        }
+        Ok(())
+    }
+
+    /// The f32 that this was rounded from.
+    pub(crate) fn exact(&self) -> Option<&Buffer> {
+        self.exact.as_deref()
     }
 
     /// Copies the elements to the host, waiting for the device.
@@ -276,6 +330,28 @@ impl Tensor {
             (Storage::Host(data), _) => Ok(data.to_vec()),
             (Storage::Gpu(buffer), Device::Gpu(gpu)) => gpu.read(buffer),
             (Storage::Gpu(_), Device::Cpu) => unreachable!("storage follows the device"),
+        }
+    }
+
+    /// As [`Tensor::to_vec`], but what was not rounded where a parameter has it.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    pub fn unrounded(&self) -> Result<Vec<f32>> {
+        match (&self.exact, &self.device) {
+            (Some(exact), Device::Gpu(gpu)) => gpu.read(exact),
+            _ => self.to_vec(),
+        }
+    }
+
+    /// As [`Tensor::to_vec`] of both, waiting once.
+    ///
+    /// # Errors
+    /// As [`Tensor::to_vec`].
+    pub fn both_to_vec(&self, other: &Self) -> Result<[Vec<f32>; 2]> {
+        match (&self.storage, &other.storage, &self.device) {
+            (Storage::Gpu(a), Storage::Gpu(b), Device::Gpu(gpu)) => gpu.read_both([a, b]),
+            _ => Ok([self.to_vec()?, other.to_vec()?]),
         }
     }
 
@@ -311,11 +387,12 @@ impl Tensor {
 
     /// Elementwise sum. The tape needs it to sum gradients, so it stands here, below the tape.
     pub(crate) fn plus(&self, other: &Self) -> Result<Self> {
-        if self.shape != other.shape {
+        let kind = |t: &Self| (t.shape, if t.is_half() { "f16" } else { "f32" });
+        if kind(self) != kind(other) {
             return Err(Error::shape(
                 "add",
-                format!("a second operand {}", self.shape),
-                other.shape.to_string(),
+                format!("a second operand {:?}", kind(self)),
+                format!("{:?}", kind(other)),
             ));
         }
         let n = self.shape.len();
@@ -326,7 +403,7 @@ impl Tensor {
                 cpu::add::add(self.host(), other.host()),
             )),
             Device::Gpu(gpu) => {
-                let sum = gpu.alloc(self.shape.len())?;
+                let sum = gpu.alloc_like(self.buffer(), self.shape.len())?;
                 let params = cpu::add::Params {
                     count: self.shape.len() as u32,
                 };

@@ -62,8 +62,7 @@ fn step(device: &Device, blocks: usize) -> u64 {
         let (z, log_det) = net.forward(&tape, &xv, Some(&place)).unwrap();
         let map = likelihood(&tape, &z, &log_det, &mask).unwrap();
         let loss = sum(&tape, &map, 1.0).unwrap();
-        adam.step(net.parameters(), tape.backward(&loss).unwrap())
-            .unwrap();
+        adam.minimise(net.parameters(), tape, &loss).unwrap();
     }
     launches(device) - before
 }

@@ -16,6 +16,7 @@ mod evaluate;
 mod fetch;
 mod launches;
 mod memory;
+mod mixed;
 mod namings;
 mod operators;
 mod profile;

@@ -69,9 +69,8 @@ fn train(device: &Device) -> Bits {
         let (z, log_det) = teacher.forward(&tape, &x, Some(&place)).unwrap();
         let map = likelihood(&tape, &z, &log_det, &mask).unwrap();
         let loss = sum(&tape, &map, weight).unwrap();
-        let gradients = tape.backward(&loss).unwrap();
         teacher_optimiser
-            .step(teacher.parameters(), gradients)
+            .minimise(teacher.parameters(), tape, &loss)
             .unwrap();
     }
     let config = StudentConfig {
@@ -92,9 +91,8 @@ fn train(device: &Device) -> Bits {
         let y = student.train(&tape, &x, Some(&place)).unwrap();
         let map = distance(&tape, &y, z.tensor(), &mask).unwrap();
         let loss = sum(&tape, &map, weight).unwrap();
-        let gradients = tape.backward(&loss).unwrap();
         student_optimiser
-            .step(student.parameters(), gradients)
+            .minimise(student.parameters(), tape, &loss)
             .unwrap();
     }
     let mut all = bits(teacher.parameters());

@@ -3,8 +3,9 @@
     python tools/peers_gpu.py --program astray --minutes 8 --out runs/peers_gpu
 
 Needs the program and PyTorch with CUDA (and timm for the extractor). The most valuable comes first: adapter, operators
-proven, roof and profile, PyTorch beside it in f32, then in f16, the other operators. Every step stands alone, has a
-part of the time, and the report is written after each, so that whatever ends the run leaves what was measured before.
+proven, roof and profile, PyTorch beside it in f32, then in f16 (a training step by autocast and a gradient scaler,
+channels-last), the other operators. Every step stands alone, has a part of the time, and the report is written after
+each, so that whatever ends the run leaves what was measured before.
 --dry-run-cpu tries the script itself out: PyTorch on the CPU, astray on whatever --device says.
 """
 
@@ -128,11 +129,11 @@ class Run:
         wanted = "wanted: 60 % of the measured roof" if precision == "f32" else "the roof is that of f32"
         self.sections[f"The heaviest kernels, {precision} ({wanted})"] = "\n".join([clock, *lines])
 
-    def operators(self, group):
+    def operators(self, group, precision):
         """One group of `astray bench`; what it found is lost if the time ends within it, so groups are small."""
-        file = self.options.out / f"bench-{group.replace(' ', '-')}.json"
-        chosen = ("--device", self.options.device, "--seconds", 0.2, "--json", file)
-        self.sections[f"astray bench {group}"] = self.command("bench", group, *chosen, share=0.9)
+        file = self.options.out / f"bench-{group.replace(' ', '-')}-{precision}.json"
+        chosen = ("--device", self.options.device, "--precision", precision, "--seconds", 0.2, "--json", file)
+        self.sections[f"astray bench {group}, {precision}"] = self.command("bench", group, *chosen, share=0.9)
 
     def torch(self):
         """PyTorch's process, started once."""
@@ -223,14 +224,15 @@ def main():
     for precision in MODES:
         run.step(f"roof and profile, {precision}", lambda precision=precision: run.profile(precision))
         for work in WORKS:
-            if precision == "f16" and work.endswith("-step"):
-                run.steps[f"{work}, f16"] = "NOT THERE: astray trains in f32 alone"
-                continue
             run.step(f"{work}, {precision}", lambda work=work, precision=precision: run.compare(work, precision))
     for chosen in SELFTESTS:
         run.step(f"selftest {' '.join(chosen)}", lambda chosen=chosen: run.selftest(*chosen))
     for group in GROUPS:
-        run.step(f"bench {group}", lambda group=group: run.operators(group))
+        for precision in ("f32", "f16") if group.endswith("-step") else ("f32",):
+            run.step(
+                f"bench {group}, {precision}",
+                lambda group=group, precision=precision: run.operators(group, precision),
+            )
     if run.peer:
         run.peer.stop()
     print(options.out / "report.md")

@@ -24,7 +24,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<real4>;
 @group(0) @binding(1) var<storage, read> dy: array<real4>;
-@group(0) @binding(2) var<storage, read_write> dw: array<real4>;
+@group(0) @binding(2) var<storage, read_write> dw: array<vec4f>;
 
 override LANES: u32 = 8u;
 
@@ -66,10 +66,10 @@ fn step4(s: vec4f, g: Row, sum: ptr<function, array<Row, 4>>) {
 
 fn store(at: u32, group: u32, sum: Row) {
     let rest = params.groups_out - group;
-    dw[at + group] = real4(sum.a);
-    if rest > 1u { dw[at + group + 1u] = real4(sum.b); }
-    if rest > 2u { dw[at + group + 2u] = real4(sum.c); }
-    if rest > 3u { dw[at + group + 3u] = real4(sum.d); }
+    dw[at + group] = sum.a;
+    if rest > 1u { dw[at + group + 1u] = sum.b; }
+    if rest > 2u { dw[at + group + 2u] = sum.c; }
+    if rest > 3u { dw[at + group + 3u] = sum.d; }
 }
 
 fn store4(row: u32, ci: u32, co: u32, sum: array<Row, 4>) {

@@ -22,7 +22,7 @@ struct Params {
 
 @group(0) @binding(0) var<storage, read> x: array<real4>;
 @group(0) @binding(1) var<storage, read> dy: array<real4>;
-@group(0) @binding(2) var<storage, read_write> dw: array<real4>;
+@group(0) @binding(2) var<storage, read_write> dw: array<vec4f>;
 
 // Pixels between two barriers; groups of 4 channels along a side.
 const DEPTH = 16u;
@@ -51,7 +51,7 @@ fn add(s: f32, g: Pair, sum: Pair) -> Pair {
 
 fn store4(at: u32, group: u32, sum: vec4f) {
     if group < params.groups_out {
-        dw[at + group] = real4(sum);
+        dw[at + group] = sum;
     }
 }
 

@@ -113,6 +113,8 @@ pub struct Train {
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
+    pub precision: PrecisionArg,
+    #[command(flatten)]
     pub category: CategoryArg,
     /// Folder for the model
     #[arg(long, value_name = "DIR", default_value = "model")]
@@ -276,7 +278,8 @@ pub struct DeviceArg {
 
 #[derive(Clone, Debug, Args)]
 pub struct PrecisionArg {
-    /// How activations and weights are kept on a GPU; sums, distances and scores are always f32
+    /// How activations and weights are kept on a GPU; sums, distances, scores, and what training changes
+    /// and saves, are always f32
     #[arg(long = "precision", value_name = "TYPE", value_enum, default_value_t = Precision::F32)]
     pub value: Precision,
 }
@@ -419,13 +422,14 @@ mod tests {
     fn train_takes_every_option() {
         let line = "train parts --preset tiny --config a.toml --set teacher.hidden=8 \
                     --set train.batch=2 --weights w.safetensors --device radv --out m \
-                    --cache c --seed 3 --category screw --modality rgb+depth";
+                    --cache c --seed 3 --category screw --modality rgb+depth --precision f16";
         let Ok(Command::Train(train)) = parse(line) else {
             panic!("{line} was refused");
         };
         assert_eq!(train.config.preset.as_deref(), Some("tiny"));
         assert_eq!(train.device.name, DeviceChoice::Name("radv".into()));
         assert_eq!(train.category.names, ["screw"]);
+        assert_eq!(train.precision.value, Precision::F16);
         let settings = train.settings();
         assert_eq!(settings.len(), 4);
         assert_eq!(settings[2..], ["input.modality=rgb+depth", "train.seed=3"]);

@@ -212,9 +212,9 @@ mod tests {
         check_variant("winograd4", software, false).unwrap();
         for (name, half, words) in [
             (
-                "split",
+                "matrix",
                 true,
-                "llvmpipe cannot run the kernel \"split\" in f16",
+                "llvmpipe cannot run the kernel \"matrix\" in f16",
             ),
             (
                 "matrix",

@@ -1,6 +1,6 @@
 //! `astray profile`: runs a real job and tells where its time went; compares two such runs.
 
-use super::args::{self, Precision, Predict, ProfileArgs, ProfileJob, ProfileReport, Train};
+use super::args::{self, Predict, ProfileArgs, ProfileJob, ProfileReport, Train};
 use super::{device, draw, output, predict, print, train};
 use crate::detector::config::{Config, ImageSize};
 use crate::detector::{Choice, Detector, Extractor};
@@ -117,7 +117,7 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
 
 fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
     check(&args.report)?;
-    let device = device::open(&args.device, Precision::F32, false)?;
+    let device = device::open(&args.device, args.precision.value, false)?;
     let out = tempfile::tempdir().map_err(|e| Error::failed(format!("temporary folder: {e}")))?;
     let (mut config, mut drawn) = (args.config.clone(), None);
     let (data, name) = match &args.data {
@@ -137,6 +137,7 @@ fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
         seed: args.seed,
         weights: Some(args.weights.clone().unwrap_or(SEEDED.into())),
         device: args.device.clone(),
+        precision: args.precision.clone(),
         category: args.category.clone(),
         out: out.path().to_path_buf(),
         cache: args.cache.clone(),

@@ -2,7 +2,7 @@
 
 use super::args::Selftest;
 use super::{device, print};
-use crate::selftest::{Case, F32_ALONE, Outcome, cases, check};
+use crate::selftest::{Case, Outcome, cases, check};
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,12 +35,9 @@ struct Summary {
 
 /// Exit status 1 when a case fails.
 pub fn run(args: &Selftest) -> Result<u8> {
-    let mut cases = wanted(cases(), args.operator.as_deref())?;
+    let cases = wanted(cases(), args.operator.as_deref())?;
     // Poisoned: an element that a kernel forgets to write is NaN, and NaN never passes.
     let device = device::open_to_score(&args.device, args.precision.value, true)?;
-    if device.is_half() {
-        cases.retain(|case| !F32_ALONE.contains(&case.operator));
-    }
     let bar = ProgressBar::new(cases.len() as u64);
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {msg}") {
         bar.set_style(style);
@@ -162,12 +159,6 @@ fn text(report: &Report) -> String {
             ),
         };
         lines.push(format!("FAILED {} {}: {what}", case.operator, case.case));
-    }
-    if report.half {
-        let left_out = F32_ALONE.join(", ");
-        lines.push(format!(
-            "Not in f16, as only training needs them: {left_out}"
-        ));
     }
     let all = report.cases.len();
     lines.push(match failed.len() {

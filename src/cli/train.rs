@@ -1,6 +1,6 @@
 //! `astray train`: a model from a folder of good parts.
 
-use super::args::{Precision, Train};
+use super::args::Train;
 use super::{backbone, device, job, output};
 use crate::data::{Cache, Dataset};
 use crate::detector::config::Config;
@@ -14,7 +14,7 @@ use std::path::Path;
 const QUANTILE: f64 = 0.99;
 
 pub fn run(args: &Train) -> Result<u8> {
-    let device = device::open(&args.device, Precision::F32, false)?;
+    let device = device::open(&args.device, args.precision.value, false)?;
     run_on(args, &device, &mut super::print)?;
     Ok(0)
 }

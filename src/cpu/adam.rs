@@ -19,6 +19,8 @@ pub struct Params {
     pub decay: f32,
     /// √(1 − β2ᵗ)
     pub correction: f32,
+    /// What a gradient is multiplied by where it was scaled, on a GPU in f16.
+    pub unscale: f32,
 }
 
 const CHUNK: usize = 16 * 1024;

@@ -5,7 +5,8 @@ use super::config::{Config, StudentKind};
 use crate::tensor::Device;
 use crate::{Error, Result};
 
-/// A parameter, its gradient, two moments, and the two packed forms that convolutions keep of it.
+/// A parameter, its gradient, two moments, and the two packed forms that convolutions keep of it. In f16 it
+/// is five and a half: parameter and packed forms are halves, its f32 are there as well.
 const PER_PARAMETER: usize = 6;
 
 /// f32 that a network needs: for its parameters, and for each pixel of a batch.

@@ -125,7 +125,7 @@ impl Detector {
             }
         }
         self.tensors(|name, tensor| {
-            list.push((name, tensor.shape().dims().to_vec(), tensor.to_vec()?));
+            list.push((name, tensor.shape().dims().to_vec(), tensor.unrounded()?));
             Ok(())
         })?;
         let mut metadata = HashMap::from([

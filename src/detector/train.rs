@@ -89,7 +89,7 @@ impl Batches<'_> {
             channels => Some(positional_encoding(self.device, [n, side, side], channels)?),
         };
         let x = Tensor::new(self.device, [n, side, side, self.channels], map)?;
-        let mask = Tensor::new(self.device, [n, side, side, 1], mask)?;
+        let mask = Tensor::new_f32(self.device, [n, side, side, 1], mask)?;
         Ok(Batch {
             x,
             mask,
@@ -233,8 +233,7 @@ pub fn train(
                 &likelihood(&tape, &z, &log_det, &batch.mask)?,
                 batch.weight,
             )?;
-            adam.step(teacher.parameters(), tape.backward(&loss)?)?;
-            loss.tensor().item()
+            adam.minimise(teacher.parameters(), tape, &loss)
         },
     )?;
 
@@ -277,8 +276,7 @@ pub fn train(
                 &distance(&tape, &y, &answer, &batch.mask)?,
                 batch.weight,
             )?;
-            adam.step(student.parameters(), tape.backward(&loss)?)?;
-            loss.tensor().item()
+            adam.minimise(student.parameters(), tape, &loss)
         },
     )?;
     let detector = Detector {

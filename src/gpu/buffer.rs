@@ -77,7 +77,7 @@ impl Buffer {
     }
 
     /// Are the elements f16?
-    pub(super) fn is_half(&self) -> bool {
+    pub fn is_half(&self) -> bool {
         self.half
     }
 
@@ -271,6 +271,30 @@ impl Gpu {
     /// [`Error::Device`] when the device was lost.
     pub fn read(&self, buffer: &Buffer) -> Result<Vec<f32>> {
         let _step = step("read-back");
+        let staging = self.stage(buffer);
+        self.submit();
+        staging.map_async(wgpu::MapMode::Read, .., |_| {});
+        self.wait()?;
+        self.staged(buffer, &staging)
+    }
+
+    /// As [`Gpu::read`] of two buffers, waiting once.
+    ///
+    /// # Errors
+    /// As [`Gpu::read`].
+    pub fn read_both(&self, buffers: [&Buffer; 2]) -> Result<[Vec<f32>; 2]> {
+        let _step = step("read-back");
+        let [a, b] = buffers.map(|buffer| self.stage(buffer));
+        self.submit();
+        for staging in [&a, &b] {
+            staging.map_async(wgpu::MapMode::Read, .., |_| {});
+        }
+        self.wait()?;
+        Ok([self.staged(buffers[0], &a)?, self.staged(buffers[1], &b)?])
+    }
+
+    /// Records the copy of a buffer to memory that the host can map.
+    fn stage(&self, buffer: &Buffer) -> wgpu::Buffer {
         let bytes = buffer.bytes();
         let staging = self.device.create_buffer(&wgpu::BufferDescriptor {
             label: None,
@@ -278,17 +302,17 @@ impl Gpu {
             usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        {
-            let mut recorder = lock(&self.recorder);
-            recorder.pass = None;
-            let encoder = recorder
-                .encoder
-                .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
-            encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, bytes);
-        }
-        self.submit();
-        staging.map_async(wgpu::MapMode::Read, .., |_| {});
-        self.wait()?;
+        let mut recorder = lock(&self.recorder);
+        recorder.pass = None;
+        let encoder = recorder
+            .encoder
+            .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
+        encoder.copy_buffer_to_buffer(&buffer.raw, 0, &staging, 0, bytes);
+        staging
+    }
+
+    /// What a mapped copy of a buffer holds.
+    fn staged(&self, buffer: &Buffer, staging: &wgpu::Buffer) -> Result<Vec<f32>> {
         let view = staging
             .get_mapped_range(..)
             .map_err(|e| self.error(e.to_string()))?;

@@ -24,7 +24,7 @@ impl Conv {
         let bound = 1.0 / ((kh * kw * c_in) as f64).sqrt();
         let tensor = |part: &str, shape: Shape| {
             let data = named_tensor(&format!("{name}.{part}"), shape.len(), bound, seed);
-            Tensor::new(device, shape, data)
+            Tensor::parameter(device, shape, data)
         };
         Ok(Self {
             weight: tensor("weight", shape.into())?,
@@ -99,9 +99,10 @@ impl BatchNorm {
     /// [`crate::Error::OutOfMemory`].
     pub fn init(device: &Device, channels: usize) -> Result<Self> {
         let full = |value| Tensor::full(device, [channels], value);
+        let running = |value| Tensor::new_f32(device, [channels], vec![value; channels]);
         let running = Running {
-            mean: full(0.0)?,
-            var: full(1.0)?,
+            mean: running(0.0)?,
+            var: running(1.0)?,
         };
         Ok(Self {
             weight: full(1.0)?,
@@ -142,25 +143,25 @@ impl BatchNorm {
             &self.running.mean,
             &self.running.var,
         ]
-        .map(Tensor::to_vec);
+        .map(Tensor::unrounded);
         let (weight, bias, mean, var) = (weight?, bias?, mean?, var?);
         let scale: Vec<f64> = (weight.iter().zip(&var))
             .map(|(&w, &v)| w as f64 / (v as f64 + self.epsilon as f64).sqrt())
             .collect();
-        let mut kernel = conv.weight.to_vec()?;
+        let mut kernel = conv.weight.unrounded()?;
         for row in kernel.chunks_exact_mut(scale.len()) {
             row.iter_mut()
                 .zip(&scale)
                 .for_each(|(w, s)| *w = (*w as f64 * s) as f32);
         }
-        let mut shift = conv.bias.to_vec()?;
+        let mut shift = conv.bias.unrounded()?;
         for (c, b) in shift.iter_mut().enumerate() {
             *b = ((*b as f64 - mean[c] as f64) * scale[c] + bias[c] as f64) as f32;
         }
         let device = conv.weight.device();
         Ok(Conv {
-            weight: Tensor::new(device, conv.weight.shape(), kernel)?,
-            bias: Tensor::new(device, conv.bias.shape(), shift)?,
+            weight: Tensor::parameter(device, conv.weight.shape(), kernel)?,
+            bias: Tensor::parameter(device, conv.bias.shape(), shift)?,
         })
     }
 

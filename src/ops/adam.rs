@@ -5,6 +5,7 @@ use super::{Cost, kernel};
 use crate::cpu::adam::{self as cpu, Params};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
+use bytemuck::Zeroable;
 
 const NAME: &str = "adam";
 const SHADER: &str = include_str!("../../shaders/adam.wgsl");
@@ -19,10 +20,55 @@ pub struct Adam {
     pub weight_decay: f64,
 }
 
-/// Changes a parameter and its two moments, all of one shape. `step` counts from 1.
+/// What the gradients of parameters in f16 were multiplied by, lest they vanish.
+pub struct Scaled {
+    pub scale: f32,
+    /// `[1]`, 0 until [`check`] finds a gradient that is not finite.
+    overflow: Tensor,
+}
+
+impl Scaled {
+    /// # Errors
+    /// [`Error::OutOfMemory`].
+    pub fn new(device: &Device, scale: f32) -> Result<Self> {
+        Ok(Self {
+            scale,
+            overflow: Tensor::new_f32(device, [1], vec![0.0])?,
+        })
+    }
+
+    pub fn overflow(&self) -> &Tensor {
+        &self.overflow
+    }
+}
+
+/// Notes whether a gradient, f32 on a GPU, is infinite or no number (`torch.amp.GradScaler`).
 ///
 /// # Errors
-/// [`Error::Shape`] when they do not fit.
+/// [`Error::Shape`] when it is somewhere else.
+pub fn check(grad: &Tensor, scaled: &Scaled) -> Result<()> {
+    let n = grad.shape().len();
+    let _kernel = kernel(NAME, "check", &[grad.shape()], Cost::new(n, 2 * n));
+    match same_device(NAME, &[grad, &scaled.overflow])? {
+        Device::Gpu(gpu) if !grad.is_half() => {
+            let pass = gpu.pass(NAME, SHADER).entry("check");
+            let pass = pass.read(grad.buffer()).write(scaled.overflow.buffer());
+            let params = Params {
+                count: n as u32,
+                ..Params::zeroed()
+            };
+            pass.params(&params).run(n)
+        }
+        _ => Err(Error::shape(NAME, "a gradient in f32 on a GPU", "another")),
+    }
+}
+
+/// Changes a parameter and its two moments, all of one shape. `step` counts from 1. A parameter in f16
+/// has f32 beside it, which are changed and then rounded, where no gradient overflowed; moments and
+/// gradient are f32.
+///
+/// # Errors
+/// [`Error::Shape`] when they do not fit, or when `scaled` is not there for f16, and for f16 alone.
 pub fn adam(
     p: &mut Tensor,
     m: &mut Tensor,
@@ -30,16 +76,17 @@ pub fn adam(
     grad: &Tensor,
     step: u32,
     adam: &Adam,
+    scaled: Option<&Scaled>,
 ) -> Result<()> {
     let shape = p.shape();
-    let others = [m.shape(), v.shape(), grad.shape()];
-    if step == 0 || others.iter().any(|&other| other != shape) {
-        let expected = format!("moments and gradient {shape}, step 1 or later");
-        return Err(Error::shape(
-            NAME,
-            expected,
-            format!("{others:?}, step {step}"),
-        ));
+    let others = [&*m, &*v, grad];
+    let fit = |t: &&Tensor| t.shape() == shape && !t.is_half();
+    if step == 0 || !others.iter().all(fit) || p.is_half() != scaled.is_some() {
+        let expected = format!(
+            "moments and gradient {shape} in f32, step 1 or later, a scale where the parameter is f16"
+        );
+        let found = format!("{:?}, step {step}", others.map(Tensor::shape));
+        return Err(Error::shape(NAME, expected, found));
     }
     let power = |beta: f64| 1.0 - beta.powi(step as i32);
     let params = Params {
@@ -52,8 +99,14 @@ pub fn adam(
         epsilon: adam.epsilon as f32,
         decay: adam.weight_decay as f32,
         correction: power(adam.beta2).sqrt() as f32,
+        unscale: 1.0 / scaled.map_or(1.0, |scaled| scaled.scale),
     };
-    let _kernel = kernel(NAME, "step", &[shape], cost(shape));
+    // A profiler halves what is told of f16, and here all but the parameter itself is f32.
+    let cost = match p.is_half() {
+        true => cost(shape) + Cost::new(0, 8 * shape.len()),
+        false => cost(shape),
+    };
+    let _kernel = kernel(NAME, "step", &[shape], cost);
     match same_device(NAME, &[p, m, v, grad])?.clone() {
         Device::Cpu => cpu::step(
             p.host_mut(),
@@ -63,15 +116,21 @@ pub fn adam(
             &params,
         ),
         Device::Gpu(gpu) => {
+            p.keep_exact()?;
             [&mut *p, &mut *m, &mut *v]
                 .into_iter()
                 .try_for_each(Tensor::unshare)?;
             let pass = gpu
                 .pass(NAME, SHADER)
-                .write(p.buffer())
+                .write(p.exact().unwrap_or(p.buffer()))
                 .write(m.buffer())
                 .write(v.buffer());
-            pass.read(grad.buffer()).params(&params).run(shape.len())?;
+            let mut pass = pass.read(grad.buffer()).params(&params);
+            if let Some(scaled) = scaled {
+                pass = pass.entry("scaled").read(scaled.overflow.buffer());
+                pass = pass.write(p.buffer());
+            }
+            pass.run(shape.len())?;
         }
     }
     Ok(())

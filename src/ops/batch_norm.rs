@@ -10,7 +10,7 @@ use crate::{Error, Result};
 const NAME: &str = "batch_norm";
 const SHADER: &str = include_str!("../../shaders/batch_norm.wgsl");
 
-/// Mean and unbiased variance over what was seen so far, each `[C]`.
+/// Mean and unbiased variance over what was seen so far, each `[C]`, f32.
 #[derive(Clone, Debug)]
 pub struct Running {
     pub mean: Tensor,
@@ -20,7 +20,7 @@ pub struct Running {
 /// y = (x − mean)/√(var + ε)·weight + bias over N,H,W, and the updated running statistics
 /// (`torch.nn.functional.batch_norm(training=True)`).
 ///
-/// x, y `[N,H,W,C]`; weight, bias `[C]`.
+/// x, y `[N,H,W,C]`; weight, bias `[C]`, whose gradients are f32.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit or there is only one value per channel.
@@ -81,9 +81,9 @@ fn forward(
         }
         Device::Gpu(gpu) => {
             let (stats, mean, var) = (
-                gpu.alloc(pair.len())?,
-                gpu.alloc(vector.len())?,
-                gpu.alloc(vector.len())?,
+                gpu.alloc_f32(pair.len())?,
+                gpu.alloc_f32(vector.len())?,
+                gpu.alloc_f32(vector.len())?,
             );
             let pass = gpu.pass(NAME, SHADER).entry("statistics").read(x.buffer());
             let pass = pass.read(running.mean.buffer()).read(running.var.buffer());
@@ -132,8 +132,8 @@ fn backward(
         Device::Gpu(gpu) => {
             let (dx, dw, db) = (
                 gpu.alloc(shape.len())?,
-                gpu.alloc(vector.len())?,
-                gpu.alloc(vector.len())?,
+                gpu.alloc_f32(vector.len())?,
+                gpu.alloc_f32(vector.len())?,
             );
             let pass = gpu
                 .pass(NAME, SHADER)

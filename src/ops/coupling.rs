@@ -16,7 +16,8 @@ const SHADER: &str = include_str!("../../shaders/coupling.wgsl");
 /// y = clamp(x·exp ℓ(s) + t, ±1e6) and log_det = so_far + Σ_c ℓ(s), where s and t are the halves of
 /// γ·u and ℓ(s) = α·0.636·atan(s/α). What x has beyond C channels passes through.
 ///
-/// x, y `[N,H,W,C]` or wider, u `[N,H,W,2C]` (s, then t), γ `[1]`, log_det and so_far `[N,H,W,1]`.
+/// x, y `[N,H,W,C]` or wider, u `[N,H,W,2C]` (s, then t), γ `[1]`, log_det and so_far `[N,H,W,1]`;
+/// these two and the gradient of γ are f32.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.
@@ -35,12 +36,17 @@ pub fn coupling(
     let none = tape.constant(&gt);
     let inputs = [x, u, gamma, so_far.unwrap_or(&none)];
     let [y, log_det] = tape.record(NAME, inputs, outputs, move |[dy, dl]| {
-        let or_zero = |grad: Option<Tensor>, shape: Shape| match grad {
-            Some(grad) => Ok(grad),
-            None => Tensor::full(xt.device(), shape, 0.0),
+        let dy = match dy {
+            Some(dy) => dy,
+            None => Tensor::full(xt.device(), xt.shape(), 0.0)?,
         };
-        let dy = or_zero(dy, xt.shape())?;
-        let dl = or_zero(dl, per_pixel(&xt))?;
+        let dl = match dl {
+            Some(dl) => dl,
+            None => {
+                let zeros = vec![0.0; per_pixel(&xt).len()];
+                Tensor::new_f32(xt.device(), per_pixel(&xt), zeros)?
+            }
+        };
         let [dx, du, dgamma] = backward(&xt, &ut, &gt, &dy, &dl, &params)?.map(Some);
         Ok([dx, du, dgamma, Some(dl)])
     });
@@ -234,7 +240,7 @@ fn backward(
         }
         Device::Gpu(gpu) => {
             let (dx, du) = (gpu.alloc(x.shape().len())?, gpu.alloc(u.shape().len())?);
-            let (shares, dgamma) = (gpu.alloc(dl.shape().len())?, gpu.alloc(1)?);
+            let (shares, dgamma) = (gpu.alloc_f32(dl.shape().len())?, gpu.alloc_f32(1)?);
             let pass = gpu.pass(NAME, SHADER).entry("backward");
             let pass = pass.read(x.buffer()).read(u.buffer()).read(gamma.buffer());
             let pass = pass

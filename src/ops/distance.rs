@@ -12,7 +12,7 @@ const SHADER: &str = include_str!("../../shaders/distance.wgsl");
 
 /// map = mask · mean_c (student − teacher)².
 ///
-/// student and teacher `[N,H,W,C]`, mask and map `[N,H,W,1]`; only the student has a gradient.
+/// student and teacher `[N,H,W,C]`, mask and map `[N,H,W,1]`, f32; only the student has a gradient.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.

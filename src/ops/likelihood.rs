@@ -12,7 +12,7 @@ const SHADER: &str = include_str!("../../shaders/likelihood.wgsl");
 
 /// map = mask · (‖z‖²/2 − log_det).
 ///
-/// z `[N,H,W,C]`; log_det, mask and map `[N,H,W,1]`; the mask has no gradient.
+/// z `[N,H,W,C]`; log_det, mask and map `[N,H,W,1]`, f32; the mask has no gradient.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit.
@@ -69,7 +69,7 @@ fn backward(z: &Tensor, grad: &Tensor, mask: &Tensor, params: &Params) -> Result
             ])
         }
         Device::Gpu(gpu) => {
-            let (dz, dl) = (gpu.alloc(z.shape().len())?, gpu.alloc(pixel.len())?);
+            let (dz, dl) = (gpu.alloc(z.shape().len())?, gpu.alloc_f32(pixel.len())?);
             let pass = gpu.pass(NAME, SHADER).entry("backward");
             let pass = pass
                 .read(z.buffer())

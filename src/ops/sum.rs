@@ -10,6 +10,7 @@ const NAME: &str = "sum";
 const SHADER: &str = include_str!("../../shaders/sum.wgsl");
 
 /// y `[1]` = weight · Σ x (`torch.sum`); a mean where the weight is one over the count.
+/// In f32 alone, whatever the precision: what is summed up is a loss.
 ///
 /// # Errors
 /// [`crate::Error::OutOfMemory`].
@@ -36,7 +37,7 @@ fn forward(x: &Tensor, params: &Params) -> Result<Tensor> {
             vec![cpu::sum(x.host(), params.weight)],
         )),
         Device::Gpu(gpu) => {
-            let y = gpu.alloc(1)?;
+            let y = gpu.alloc_f32(1)?;
             gpu.pass(NAME, SHADER)
                 .read(x.buffer())
                 .write(&y)
@@ -55,7 +56,7 @@ fn backward(grad: &Tensor, x: Shape, params: &Params) -> Result<Tensor> {
             vec![params.weight * grad.host()[0]; x.len()],
         )),
         Device::Gpu(gpu) => {
-            let dx = gpu.alloc(x.len())?;
+            let dx = gpu.alloc_f32(x.len())?;
             let pass = gpu
                 .pass(NAME, SHADER)
                 .entry("backward")

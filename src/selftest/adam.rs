@@ -1,5 +1,5 @@
 use super::{Array, Case, Input};
-use crate::ops::adam::{Adam, adam, cost};
+use crate::ops::adam::{Adam, Scaled, adam, check, cost};
 use crate::tensor::Shape;
 
 const ADAM: Adam = Adam {
@@ -20,14 +20,18 @@ pub fn cases() -> Vec<Case> {
                 name: format!("{} step {step}", Shape::from(shape)),
                 inputs: vec![
                     Input::constant(shape),
-                    moment(),
-                    Input::constant(shape).range(0.02, 0.01),
-                    Input::constant(shape),
+                    moment().exact(),
+                    Input::constant(shape).range(0.02, 0.01).exact(),
+                    Input::constant(shape).exact(),
                 ],
                 reference: Box::new(move |i| reference(i, step)),
                 run: Box::new(move |tape, i| {
                     let [mut p, mut m, mut v] = [0, 1, 2].map(|k| i[k].tensor().clone());
-                    adam(&mut p, &mut m, &mut v, i[3].tensor(), step, &ADAM)?;
+                    let (device, grad) = (p.device(), i[3].tensor());
+                    let scaled = p.is_half().then(|| Scaled::new(device, 1.0));
+                    let scaled = scaled.transpose()?;
+                    scaled.iter().try_for_each(|scaled| check(grad, scaled))?;
+                    adam(&mut p, &mut m, &mut v, grad, step, &ADAM, scaled.as_ref())?;
                     Ok([p, m, v].map(|t| tape.constant(&t)).into())
                 }),
                 cost: cost(shape.into()),

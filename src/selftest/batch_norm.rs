@@ -16,8 +16,8 @@ pub fn cases() -> Vec<Case> {
                     Input::variable(shape).range(0.5, 2.0),
                     Input::variable([c]),
                     Input::variable([c]),
-                    Input::constant([c]),
-                    Input::constant([c]).range(1.5, 1.0),
+                    Input::constant([c]).exact(),
+                    Input::constant([c]).range(1.5, 1.0).exact(),
                 ],
                 reference: Box::new(reference),
                 run: Box::new(|tape, i| {

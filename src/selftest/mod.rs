@@ -134,9 +134,6 @@ pub struct Case {
     pub cost: Cost,
 }
 
-/// Operators that compute in f32 alone: they serve training.
-pub const F32_ALONE: [&str; 5] = ["activation", "add", "sum", "adam", "batch_norm"];
-
 /// Every case of every operator.
 pub fn cases() -> Vec<Case> {
     [

@@ -7,7 +7,7 @@ pub fn cases() -> Vec<Case> {
         .map(|shape| Case {
             operator: "sum",
             name: Shape::from(shape).to_string(),
-            inputs: vec![Input::variable(shape).range(0.5, 1.0)],
+            inputs: vec![Input::variable(shape).range(0.5, 1.0).exact()],
             reference: Box::new(|i| {
                 vec![Array {
                     shape: [1].into(),

@@ -24,7 +24,7 @@ fn an_edited_kernel_runs_and_the_others_are_built_in() {
         run.err
     );
     run.ok();
-    let edited = text.replace("a[i] + b[i]", "a[i] - b[i]");
+    let edited = text.replace("f32(a[i]) + f32(b[i])", "f32(a[i]) - f32(b[i])");
     assert_ne!(edited, text);
     place.write("mine/add.wgsl", edited);
     let run = place.run(&format!("{SELFTEST} add"));

@@ -1,6 +1,8 @@
 //! `--precision f16`.
 
-use super::{Run, Workplace};
+use super::{Run, Workplace, train_line};
+use astray::nn::weights::Weights;
+use half::f16;
 use serde_json::Value;
 
 fn lines(run: Run) -> Vec<Value> {
@@ -57,7 +59,7 @@ fn half_precision_gives_the_same_scores_and_verdicts() {
 }
 
 #[test]
-fn half_precision_is_for_gpus_and_prediction() {
+fn half_precision_is_for_gpus() {
     let place = Workplace::new();
     let run = place.run("selftest --device cpu --precision f16");
     assert_eq!(run.status, 2, "{}", run.err);
@@ -66,12 +68,55 @@ fn half_precision_is_for_gpus_and_prediction() {
         "{}",
         run.err
     );
-    let run = place.run("train parts --precision f16");
+    let run = place.run("train parts --device cpu --precision f16");
     assert_eq!(run.status, 2, "{}", run.err);
+    assert!(run.err.contains("this is for a GPU"), "{}", run.err);
     let told = place.run("selftest --device 0 --precision f16 --operator depthwise");
     let told = told.ok();
-    assert!(
-        told.contains("all 14 cases passed") && told.contains("Not in f16"),
-        "{told}"
-    );
+    assert!(told.contains("all 14 cases passed"), "{told}");
+}
+
+#[test]
+fn a_model_trained_in_f16_is_one_of_f32_that_scores() {
+    let place = Workplace::new();
+    place.draw_3d("parts", 0, 3);
+    place.weights("b0.safetensors", 0, |_| ());
+    let train = |precision: &str| {
+        let more = "--set train.teacher_epochs=6 --set train.student_epochs=6 --device 0";
+        let line = format!("parts --out {precision} --weights b0.safetensors --modality rgb+depth");
+        let line = train_line(&format!("{line} {more} --precision {precision}"));
+        place.run(&line.replace(" --device cpu", "")).ok();
+        Weights::read(&place.path(precision).join("model.safetensors")).unwrap()
+    };
+    let (single, half) = (train("f32"), train("f16"));
+    assert!(single.tensors.keys().eq(half.tensors.keys()));
+    let mut networks = 0;
+    for (name, a) in &single.tensors {
+        let b = &half.tensors[name];
+        assert_eq!(a.shape, b.shape, "{name}");
+        let is_rounded = |v: &&f32| f16::from_f32(**v).to_f32() == **v;
+        if name.starts_with("backbone.") {
+            assert!(a.data == b.data, "{name}: the backbone is not learned");
+        } else if name.ends_with("weight") {
+            networks += 1;
+            let kept = b.data.iter().filter(|v| !is_rounded(v)).count();
+            assert!(2 * kept > b.data.len(), "{name} was rounded");
+            let pairs = a.data.iter().zip(&b.data);
+            let off: f32 = pairs.map(|(a, b)| (a - b).powi(2)).sum();
+            let norm: f32 = a.data.iter().map(|a| a * a).sum();
+            assert!(off > 0.0 && off < 1e-4 * norm, "{name}: {off} of {norm}");
+        }
+    }
+    assert!(networks > 10, "{networks}");
+    let scores = |options: &str| {
+        let parts = "parts/test/dent/rgb --depth parts/test/dent/xyz --json";
+        let found = lines(place.run(&format!("predict f16 {parts} {options}")));
+        let score = |line: &Value| line["score"].as_f64().unwrap();
+        found.iter().map(score).collect::<Vec<_>>()
+    };
+    let (on_half, on_cpu) = (scores("--device 0 --precision f16"), scores("--device cpu"));
+    assert!(!on_half.is_empty());
+    for (a, b) in on_half.iter().zip(&on_cpu) {
+        assert!((a - b).abs() < 1e-2 * b, "{a} {b}");
+    }
 }

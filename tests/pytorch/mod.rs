@@ -125,3 +125,15 @@ fn devices() -> Vec<(Device, f64, f64)> {
     devices.extend(adapters.iter().map(|a| (open(a.index), 1e-4, 1e-4)));
     devices
 }
+
+/// The same in f16: a network's inputs, weights and every activation are rounded, by 2⁻¹¹ each.
+fn half_devices() -> Vec<(Device, f64, f64)> {
+    let half = gpu::Options {
+        poison: true,
+        half: true,
+        ..Default::default()
+    };
+    let adapters = gpu::adapters().into_iter().filter(|adapter| adapter.f16);
+    let open = |index| Device::Gpu(gpu::open(index, &half).unwrap());
+    adapters.map(|a| (open(a.index), 1e-3, 1e-2)).collect()
+}

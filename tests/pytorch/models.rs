@@ -1,13 +1,14 @@
-//! Teacher and student: outputs, losses, every gradient, 30 training steps.
+//! Teacher and student: outputs, losses, every gradient, 30 training steps; in f16 too, as on a GPU that
+//! trains in mixed precision.
 
-use super::{Reference, devices, generated, relative};
+use super::{Reference, devices, generated, half_devices, relative};
 use astray::models::positional::positional_encoding;
 use astray::models::real_nvp::{RealNvp, RealNvpConfig};
 use astray::models::student::{Student, StudentConfig};
 use astray::nn::layers::Parameters;
 use astray::nn::optimiser::Optimiser;
 use astray::ops::{adam::Adam, distance::distance, likelihood::likelihood, sum::sum};
-use astray::tape::{Gradients, Tape, Var};
+use astray::tape::{Tape, Var};
 use astray::tensor::{Device, Shape, Tensor};
 
 const STEPS: usize = 30;
@@ -110,16 +111,25 @@ fn mask(device: &Device, prefix: &str, i: usize) -> (Tensor, f32) {
         .map(|&x| if x > -0.4 { 1.0 } else { 0.0 })
         .collect();
     let weight = 1.0 / data.iter().sum::<f32>();
-    (Tensor::new(device, shape, data).unwrap(), weight)
+    (Tensor::new_f32(device, shape, data).unwrap(), weight)
 }
 
 fn compare_gradients(
     reference: &Reference,
     parameters: Parameters,
-    gradients: &Gradients,
+    tape: Tape,
+    loss: &Var,
     tolerance: f64,
 ) {
-    let mut compared = 0;
+    let scale = 1024.0; // in f16 they would vanish
+    let gradients = tape.backward_scaled(loss, scale).unwrap();
+    // A sum in f16 may round to the other side of a ReLU's kink, which changes the gradient of one unit:
+    // found in weight and bias of one layer of the teacher's eight, 1.9e-2.
+    let (few, far) = match loss.tensor().device().is_half() {
+        true => (2, 3.0 * tolerance),
+        false => (0, tolerance),
+    };
+    let (mut compared, mut beyond) = (0, 0);
     for (name, parameter) in parameters {
         let found = gradients
             .of(parameter)
@@ -127,26 +137,31 @@ fn compare_gradients(
         let expected = reference.values(&format!("small.grad.{name}"));
         // A bias before a batch norm has gradient 0: nothing to be relative to.
         let norm = expected.iter().map(|e| e * e).sum::<f64>().sqrt();
+        let found = found.to_vec().unwrap();
+        let found: Vec<f32> = found.iter().map(|g| g / scale).collect();
         let error = match norm > 1e-9 {
-            true => relative(&found.to_vec().unwrap(), &expected),
-            false => found
-                .to_vec()
-                .unwrap()
-                .iter()
-                .map(|g| g.abs() as f64)
-                .fold(0.0, f64::max),
+            true => relative(&found, &expected),
+            false => found.iter().map(|g| g.abs() as f64).fold(0.0, f64::max),
         };
-        assert!(error <= tolerance, "gradient of {name}: {error:.2e}");
+        assert!(error <= far, "gradient of {name}: {error:.2e}");
+        beyond += usize::from(error > tolerance);
         compared += 1;
     }
-    assert!(compared > 10);
+    assert!(compared > 10 && beyond <= few, "{beyond} of {compared}");
 }
 
 fn compare_losses(reference: &Reference, name: &str, losses: &[f32], device: &Device) {
     for (step, (found, expected)) in losses.iter().zip(reference.values(name)).enumerate() {
         let error = (*found as f64 - expected).abs() / expected.abs();
+        // Adam's first steps have the size of the rate, whatever is rounded. Under `torch.autocast` the student
+        // is 6e-4 away at the paper's rate and 2.6e-2 at the fast one (benches/NOTEBOOK.md).
+        let allowed = match device.is_half() {
+            true if name.contains("fast") => 5e-2,
+            true => 2e-3,
+            false => 1e-3,
+        };
         assert!(
-            error <= 1e-3,
+            error <= allowed,
             "{name} step {step} on {}: {found}, not {expected}",
             device.name()
         );
@@ -166,7 +181,7 @@ fn teacher_agrees() {
     let reference = Reference::open("teacher.safetensors");
     let prefix = "teacher.small.";
     let features = [MAP[0], MAP[1], MAP[2], CHANNELS];
-    for (device, _, tolerance) in devices() {
+    for (device, _, tolerance) in devices().into_iter().chain(half_devices()) {
         let place = positional_encoding(&device, MAP, 32).unwrap();
         let loss_of = |teacher: &RealNvp, tape: &Tape, i: usize| -> (Var, Var, Var) {
             let x = tape.constant(&feature(&device, &format!("{prefix}x{i}"), features, 2.0));
@@ -196,8 +211,7 @@ fn teacher_agrees() {
         let (mask, _) = mask(&device, prefix, 0);
         let all = likelihood(&tape, &z, &log_det, &mask).unwrap();
         assert_loss_of_all(&reference, &tape, &all, tolerance);
-        let gradients = tape.backward(&loss).unwrap();
-        compare_gradients(&reference, model.parameters(), &gradients, tolerance);
+        compare_gradients(&reference, model.parameters(), tape, &loss, tolerance);
 
         for (rate, learning_rate) in [("paper", 2e-4), ("fast", 5e-3)] {
             let mut model = teacher(&device, CHANNELS, 16, prefix);
@@ -206,10 +220,7 @@ fn teacher_agrees() {
             for step in 0..STEPS {
                 let tape = Tape::training();
                 let (_, _, loss) = loss_of(&model, &tape, step % BATCHES);
-                losses.push(loss.tensor().item().unwrap());
-                optimiser
-                    .step(model.parameters(), tape.backward(&loss).unwrap())
-                    .unwrap();
+                losses.push(optimiser.minimise(model.parameters(), tape, &loss).unwrap());
             }
             compare_losses(
                 &reference,
@@ -261,7 +272,7 @@ fn student_agrees() {
     let first = reference.metadata("settings")["first"].as_u64().unwrap() as usize;
     let prefix = "student.small.";
     let features = [MAP[0], MAP[1], MAP[2], CHANNELS];
-    for (device, _, tolerance) in devices() {
+    for (device, _, tolerance) in devices().into_iter().chain(half_devices()) {
         let place = positional_encoding(&device, MAP, 32).unwrap();
         let input = |i: usize| feature(&device, &format!("{prefix}x{i}"), features, 2.0);
         let loss_of = |student: &mut Student, tape: &Tape, i: usize| -> (Var, Var) {
@@ -310,8 +321,7 @@ fn student_agrees() {
         let (mask, _) = mask(&device, prefix, 0);
         let all = distance(&tape, &y, &target, &mask).unwrap();
         assert_loss_of_all(&reference, &tape, &all, tolerance);
-        let gradients = tape.backward(&loss).unwrap();
-        compare_gradients(&reference, model.parameters(), &gradients, tolerance);
+        compare_gradients(&reference, model.parameters(), tape, &loss, tolerance);
 
         for (rate, learning_rate) in [("paper", 2e-4), ("fast", 5e-3)] {
             let mut model = student(&device, CHANNELS, 16, 2, prefix);
@@ -320,10 +330,7 @@ fn student_agrees() {
             for step in 0..STEPS {
                 let tape = Tape::training();
                 let (_, loss) = loss_of(&mut model, &tape, first + step % BATCHES);
-                losses.push(loss.tensor().item().unwrap());
-                optimiser
-                    .step(model.parameters(), tape.backward(&loss).unwrap())
-                    .unwrap();
+                losses.push(optimiser.minimise(model.parameters(), tape, &loss).unwrap());
             }
             compare_losses(
                 &reference,
@@ -332,11 +339,13 @@ fn student_agrees() {
                 &device,
             );
             // Adam divides by gradients near its ε, so parameters part by a share of the rate: the
-            // outputs are compared at the paper's, where that is little (benches/NOTEBOOK.md).
+            // outputs are compared at the paper's, where that is little (benches/NOTEBOOK.md); in f16 more
+            // gradients are rounding alone.
             if rate == "paper" {
                 let output = predict(&model, 0);
                 let error = reference.distance("small.train.paper.y_eval", output.tensor());
-                assert!(error <= 1e-3, "y_eval on {}: {error:.2e}", device.name());
+                let allowed = if device.is_half() { 3e-2 } else { 1e-3 };
+                assert!(error <= allowed, "y_eval on {}: {error:.2e}", device.name());
             }
         }
     }

@@ -240,7 +240,7 @@ fn run(op: &str, call: &Call) -> Ran {
             let mut after_each = Vec::new();
             for (i, g) in gradients.chunks(p.shape().len()).enumerate() {
                 let g = Tensor::new(call.device, p.shape(), g.to_vec()).unwrap();
-                adam(&mut p, &mut m, &mut v, &g, i as u32 + 1, &constants).unwrap();
+                adam(&mut p, &mut m, &mut v, &g, i as u32 + 1, &constants, None).unwrap();
                 after_each.extend(p.to_vec().unwrap());
             }
             let p = Tensor::new(call.device, [after_each.len()], after_each).unwrap();

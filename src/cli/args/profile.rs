@@ -66,6 +66,8 @@ pub struct ProfileTrain {
     #[command(flatten)]
     pub device: DeviceArg,
     #[command(flatten)]
+    pub precision: PrecisionArg,
+    #[command(flatten)]
     pub category: CategoryArg,
     #[command(flatten)]
     pub cache: CacheArg,

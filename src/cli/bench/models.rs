@@ -88,7 +88,7 @@ impl Scene {
             channels,
             x: random(device, "features", [n, side, side, channels])?,
             place: positional_encoding(device, [n, side, side], config.positional.channels)?,
-            mask: Tensor::full(device, [n, side, side, 1], 1.0)?,
+            mask: Tensor::new_f32(device, [n, side, side, 1], vec![1.0; n * side * side])?,
             config,
         })
     }
@@ -156,8 +156,7 @@ fn teacher_step(preset: &str, device: &Device, n: usize) -> Result<Made> {
             let (z, log_det) = flow.forward(&tape, &x, Some(&place))?;
             let map = likelihood(&tape, &z, &log_det, &scene.mask)?;
             let loss = sum(&tape, &map, scene.weight())?;
-            adam.step(flow.parameters(), tape.backward(&loss)?)?;
-            loss.tensor().item().map(drop)
+            adam.minimise(flow.parameters(), tape, &loss).map(drop)
         }),
     })
 }
@@ -188,8 +187,7 @@ fn student_step(device: &Device, n: usize) -> Result<Made> {
             let y = net.train(&tape, &x, Some(&place))?;
             let map = distance(&tape, &y, &answer, &scene.mask)?;
             let loss = sum(&tape, &map, scene.weight())?;
-            adam.step(net.parameters(), tape.backward(&loss)?)?;
-            loss.tensor().item().map(drop)
+            adam.minimise(net.parameters(), tape, &loss).map(drop)
         }),
     })
 }

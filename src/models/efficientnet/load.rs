@@ -313,12 +313,12 @@ fn conv_on(
 ) -> Result<Conv> {
     let c_out = bias.len();
     let weight = match depthwise {
-        true => Tensor::new(device, [k, k, c_out], weight)?,
-        false => Tensor::new(device, [k, k, c_in, c_out], weight)?,
+        true => Tensor::parameter(device, [k, k, c_out], weight)?,
+        false => Tensor::parameter(device, [k, k, c_in, c_out], weight)?,
     };
     Ok(Conv {
         weight,
-        bias: Tensor::new(device, [c_out], bias)?,
+        bias: Tensor::parameter(device, [c_out], bias)?,
     })
 }
 

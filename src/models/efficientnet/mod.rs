@@ -249,20 +249,20 @@ impl Layer {
             .zip(&squares)
             .map(|(m, s)| 1.0 / ((s - m * m).max(0.0) + 1e-3).sqrt())
             .collect();
-        let mut weight = self.conv.weight.to_vec()?;
+        let mut weight = self.conv.weight.unrounded()?;
         for row in weight.chunks_exact_mut(channels) {
             row.iter_mut()
                 .zip(&scale)
                 .for_each(|(w, s)| *w = (*w as f64 * s) as f32);
         }
-        let mut bias = self.conv.bias.to_vec()?;
+        let mut bias = self.conv.bias.unrounded()?;
         for (c, b) in bias.iter_mut().enumerate() {
             *b = ((*b as f64 - means[c]) * scale[c]) as f32;
         }
         let device: &Device = self.conv.weight.device();
         let conv = Conv {
-            weight: Tensor::new(device, self.conv.weight.shape(), weight)?,
-            bias: Tensor::new(device, self.conv.bias.shape(), bias)?,
+            weight: Tensor::parameter(device, self.conv.weight.shape(), weight)?,
+            bias: Tensor::parameter(device, self.conv.bias.shape(), bias)?,
         };
         Ok(Self {
             conv,

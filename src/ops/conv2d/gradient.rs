@@ -67,7 +67,7 @@ pub(super) fn fold(gpu: &Arc<Gpu>, dx: &Buffer, p: &Geometry) -> Result<Buffer> 
     pack::narrow(gpu, folded, p.c_in)
 }
 
-/// dL/dweight `[kh,kw,c_in,c_out]`, with tiles in shared memory or in registers.
+/// dL/dweight `[kh,kw,c_in,c_out]`, f32, with tiles in shared memory or in registers.
 pub(super) fn weight(
     gpu: &Arc<Gpu>,
     [x, grad]: [&Buffer; 2],
@@ -98,7 +98,7 @@ pub(super) fn weight(
     let fits = (gpu.max_elements() / (4 * size as usize)).max(1) as u32;
     let rows = params.rows.div_ceil(wanted.min(fits));
     let slices = params.rows.div_ceil(rows);
-    let dw = gpu.alloc((slices * size * 4) as usize)?;
+    let dw = gpu.alloc_f32((slices * size * 4) as usize)?;
     pass.entry("weight")
         .read(x.buffer())
         .read(grad.buffer())
@@ -114,7 +114,7 @@ pub(super) fn weight(
     }
 }
 
-/// dL/dbias `[c_out]`.
+/// dL/dbias `[c_out]`, f32.
 pub(super) fn bias(gpu: &Arc<Gpu>, grad: &Buffer, c_out: u32) -> Result<Buffer> {
     let grad = Wide::of(gpu, grad, c_out)?;
     let sums = super::sum::columns(gpu, grad.buffer(), c_out.div_ceil(4))?;

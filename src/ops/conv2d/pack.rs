@@ -77,7 +77,7 @@ pub(super) fn copy(gpu: &Arc<Gpu>, rows: &Buffer, c_in: u32, c_out: u32) -> Resu
         turned: 0,
         count: count as u32,
     };
-    let to = gpu.alloc(count)?;
+    let to = gpu.alloc_like(rows, count)?;
     let pass = gpu.pass(NAME, SHADER).entry("copy").read(rows).write(&to);
     pass.params(&params).run(count)?;
     Ok(to)

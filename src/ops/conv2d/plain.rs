@@ -35,7 +35,7 @@ pub(super) fn backward_input(
     Ok(dx)
 }
 
-/// dL/dweight and dL/dbias
+/// dL/dweight and dL/dbias, f32
 pub(super) fn backward_weight(
     gpu: &Arc<Gpu>,
     [x, grad]: [&Buffer; 2],
@@ -43,7 +43,7 @@ pub(super) fn backward_weight(
 ) -> Result<[Buffer; 2]> {
     let weights = (p.kh * p.kw * p.c_in * p.c_out) as usize;
     let bias = p.c_out as usize;
-    let (dw, db) = (gpu.alloc(weights)?, gpu.alloc(bias)?);
+    let (dw, db) = (gpu.alloc_f32(weights)?, gpu.alloc_f32(bias)?);
     let pass = gpu.pass(NAME, SHADER).entry("backward_weight");
     let pass = pass.read(x).read(grad).write(&dw).write(&db);
     pass.params(p).run(weights + bias)?;
