@@ -1,5 +1,6 @@
 //! GPU memory: limits, and the pool.
 
+use astray::detector::{Extractor, Features, config::Config, train};
 use astray::gpu::{self, Options};
 use astray::models::efficientnet::{Backbone, EfficientNet};
 use astray::nn::random::named_tensor;
@@ -8,6 +9,7 @@ use astray::ops::conv2d::{Conv2d, Padding, conv2d};
 use astray::ops::{Activation, bottleneck};
 use astray::tape::Tape;
 use astray::tensor::{Device, Shape, Tensor};
+use astray::weights::Source;
 
 fn open(options: Options) -> Device {
     Device::Gpu(gpu::open(0, &options).unwrap())
@@ -219,4 +221,56 @@ fn a_picture_beyond_a_binding_goes_through_in_bands() {
         assert!(whole == features(Some(limit as u64)), "{name}");
         assert!(whole.iter().flatten().all(|v| v.is_finite()), "{name}");
     }
+}
+
+/// What half a batch needs is found by trying: the extractor, packed weights and sums in slices included.
+#[test]
+fn training_on_a_gpu_takes_the_batch_that_fits() {
+    let settings = [
+        "input.modality=\"rgb\"",
+        "input.image_size=96",
+        "backbone.name=\"efficientnet_b0\"",
+        "backbone.tap=4",
+        "teacher.hidden=16",
+        "student.width=16",
+        "student.blocks=1",
+        "train.batch=8",
+    ]
+    .map(String::from);
+    let config = Config::load(Some("tiny"), None, &settings).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("part.png");
+    let noise = image::RgbImage::from_fn(96, 96, |x, y| {
+        image::Rgb([x * 7 % 256, y * 5 % 256, x * y % 256].map(|v| v as u8))
+    });
+    noise.save(&picture).unwrap();
+    let limited = |max_memory: Option<u64>, parts| {
+        let device = open(Options {
+            max_memory,
+            ..Options::default()
+        });
+        let pictures = [picture.as_path()];
+        let mut extractor = Extractor::new(&config, &device, &Source::Seeded, &pictures).unwrap();
+        let Device::Gpu(gpu) = device else { panic!() };
+        let made = gpu.peak_bytes();
+        let batch = extractor.limit_memory(parts, max_memory.unwrap_or(0));
+        (batch, extractor, [made, gpu.peak_bytes()])
+    };
+    let (batch, _, [made, peak]) = limited(None, 20);
+    assert_eq!(batch.unwrap(), None);
+    let (batch, extractor, _) = limited(Some(peak), 20);
+    assert_eq!(batch.unwrap(), None);
+    assert_eq!(extractor.config().train.batch, 8);
+    let (batch, extractor, _) = limited(Some(peak * 3 / 4), 20);
+    assert_eq!(batch.unwrap(), Some(4));
+    // What was found is enough, beside the weights that the extractor has packed.
+    let blank = Features {
+        map: vec![0.5; extractor.side().pow(2) * extractor.channels()],
+        mask: vec![1.0; extractor.side().pow(2)],
+    };
+    train(extractor, &vec![blank; 20], &mut |_| ()).unwrap();
+    // Three parts are no batch of eight.
+    assert_eq!(limited(Some(peak * 3 / 4), 3).0.unwrap(), None);
+    let error = limited(Some(made), 20).0.unwrap_err().to_string();
+    assert!(error.contains("for one part at a time"), "{error}");
 }
