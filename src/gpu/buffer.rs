@@ -290,6 +290,7 @@ impl Gpu {
         (to, to_at): (&Buffer, usize),
         len: usize,
     ) -> Result<()> {
+        debug_assert_eq!(from.half, to.half);
         let size = |len: usize| len as u64 * if from.half { 2 } else { 4 };
         let [at, to_at] = [at, to_at].map(size);
         if at % 4 != 0 || to_at % 4 != 0 {
