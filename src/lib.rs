@@ -45,8 +45,14 @@
 //!   enough, at points that keep the error below 3e-6; weights are transformed a block at a time, and what
 //!   belongs to one point lies a line of the cache further than a power of two from the next.
 //! - An inverted bottleneck's expansion, depthwise convolution and mean are one kernel on the CPU
-//!   ([`ops::bottleneck`]), and the gate multiplies the projection's weights; on a GPU they are the
-//!   operators that they are made of.
+//!   ([`ops::bottleneck`]); on a GPU they are the operators that they are made of. The gate multiplies the
+//!   projection's weights, on a GPU where the map has pixels enough.
+//! - What a GPU's kernel cannot see at once (a binding may end at 128 MiB) is made in bands of rows, the
+//!   expanded map never whole. Rows are copied to the kernel and back; bits stay the same, save where the number
+//!   of pixels chooses another kernel for a band. Training is not made in bands, nor is what has fewer than four
+//!   rows in a binding: it is refused.
+//! - `--max-memory` estimates a training step on the CPU; on a GPU it rehearses two steps, with half the batch
+//!   until they fit.
 //! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
 //! - Host memory waits in a pool ([`cpu::pool`]), on Linux in huge pages, and the instruction set is chosen once
 //!   ([`cpu::isa`], `ASTRAY_ISA`): the two global states beside the allocator's.

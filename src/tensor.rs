@@ -4,6 +4,7 @@ use crate::cpu::{self, pool::Pooled};
 use crate::gpu::{self, Buffer, Gpu};
 use crate::kernel::{Cost, kernel};
 use crate::{Error, Result};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Up to four dimensions, outermost first. Activations are `[N,H,W,C]`, convolution weights
@@ -251,6 +252,48 @@ impl Tensor {
     pub fn forget_derived(&self) {
         if let Storage::Gpu(buffer) = &self.storage {
             buffer.changes();
+        }
+    }
+
+    /// A copy of some rows of one picture, `[1,rows,W,C]`, on a GPU.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Device`] as [`Gpu::copy_range`].
+    pub(crate) fn rows(&self, picture: usize, rows: Range<usize>) -> Result<Self> {
+        let gpu = self.gpu();
+        let [_, h, w, c] = self.shape.nhwc("rows")?;
+        let shape = Shape::from([1, rows.len(), w, c]);
+        let copy = gpu.alloc_unseen(self.buffer(), shape.len())?;
+        let at = (picture * h + rows.start) * w * c;
+        gpu.copy_range((self.buffer(), at), (&copy, 0), shape.len())?;
+        Ok(Self::gpu_tensor(gpu, shape, copy))
+    }
+
+    /// A tensor in the precision of `other` on its GPU, to be filled; kernels need not see all of it at once.
+    ///
+    /// # Errors
+    /// As [`Gpu::alloc_unseen`].
+    pub(crate) fn unseen(other: &Self, shape: Shape) -> Result<Self> {
+        let gpu = other.gpu();
+        let buffer = gpu.alloc_unseen(other.buffer(), shape.len())?;
+        Ok(Self::gpu_tensor(gpu, shape, buffer))
+    }
+
+    /// Copies rows into a tensor that nothing has read yet, from the given row of all pictures on.
+    ///
+    /// # Errors
+    /// As [`Gpu::copy_range`].
+    pub(crate) fn fill(&self, row: usize, rows: &Self) -> Result<()> {
+        let [_, _, w, c] = self.shape.nhwc("fill")?;
+        let to = (self.buffer(), row * w * c);
+        self.gpu()
+            .copy_range((rows.buffer(), 0), to, rows.shape.len())
+    }
+
+    fn gpu(&self) -> &Arc<Gpu> {
+        match &self.device {
+            Device::Gpu(gpu) => gpu,
+            Device::Cpu => unreachable!("a GPU operator was handed a CPU tensor"),
         }
     }
 

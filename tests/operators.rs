@@ -77,7 +77,7 @@ fn forced(adapter: usize, variant: Variant, half: bool) -> Device {
 #[test]
 fn every_variant_of_the_convolution_matches_the_plain_loops() {
     let mut cases = cases();
-    cases.retain(|case| ["conv2d", "depthwise", "coupling"].contains(&case.operator));
+    cases.retain(|case| ["conv2d", "depthwise", "bottleneck", "coupling"].contains(&case.operator));
     for adapter in gpu::adapters() {
         for variant in Variant::ALL {
             pass(&forced(adapter.index, variant, false), &cases, &[3]);

@@ -10,7 +10,7 @@ const LAYERS: [&str; 17] = [
     "data", "evaluate", "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 16] = [
+const HELPERS: [&str; 17] = [
     "shaders/prelude.wgsl",
     "shaders/roof.wgsl",
     "src/cpu/mod.rs",
@@ -22,6 +22,7 @@ const HELPERS: [&str; 16] = [
     "src/cpu/lanes.rs",
     "src/cpu/pool.rs",
     "src/cpu/bottleneck.rs",
+    "src/ops/bands.rs",
     "src/ops/bottleneck.rs",
     "src/selftest/bottleneck.rs",
     "src/ops/mod.rs",

@@ -42,6 +42,7 @@ enum Picture {
 }
 
 /// The frozen front of a detector.
+#[derive(Clone)]
 pub struct Extractor {
     /// Where there is a network, nothing in it is `auto`.
     pub(super) config: Config,
@@ -122,7 +123,7 @@ impl Extractor {
     }
 
     /// Pixels along a side of the picture that the network sees.
-    fn image_side(&self, net: &EfficientNet) -> usize {
+    pub(super) fn image_side(&self, net: &EfficientNet) -> usize {
         self.config.image_side(net.backbone().stride())
     }
 

@@ -1,12 +1,12 @@
-//! How much memory a training step takes, and the batch that fits.
+//! How much memory a training step takes, and the batch that fits: estimated on the CPU, tried out on a GPU,
+//! where what kernels keep of weights and in between depends on which of them run.
 
-use super::Extractor;
 use super::config::{Config, StudentKind};
-use crate::tensor::Device;
+use super::{Extractor, Features, train};
+use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 
-/// A parameter, its gradient, two moments, and the two packed forms that convolutions keep of it. In f16 it
-/// is five and a half: parameter and packed forms are halves, its f32 are there as well.
+/// A parameter, its gradient, two moments, and what convolutions pack of it on their way.
 const PER_PARAMETER: usize = 6;
 
 /// f32 that a network needs: for its parameters, and for each pixel of a batch.
@@ -41,9 +41,9 @@ impl Need {
 }
 
 impl Extractor {
-    /// The bytes that a training step takes, features of `parts` parts included where they are in the
-    /// same memory.
-    pub fn training_bytes(&self, parts: usize, batch: usize) -> u64 {
+    /// The bytes that a training step on the CPU takes, features of `parts` parts and the network that made
+    /// them included.
+    fn training_bytes(&self, parts: usize, batch: usize) -> u64 {
         let (config, channels) = (&self.config, self.channels());
         let pixels = self.side() * self.side();
         let teacher = Need::flow(config, channels, &config.teacher.kernels);
@@ -56,33 +56,82 @@ impl Extractor {
         };
         // The teacher stays, without its moments, while the student learns.
         let larger = step(&teacher).max(step(&student) + 2 * teacher.parameters);
-        let host = match self.device {
-            Device::Cpu => parts * pixels * (2 * channels + 1),
-            Device::Gpu(_) => 0,
-        };
-        4 * (larger + host) as u64
+        let network = self.net.clone().map_or(0, |mut net| {
+            let tensors = net.parameters();
+            tensors.iter().map(|(_, t)| t.shape().len()).sum()
+        });
+        4 * (larger + network + parts * pixels * (2 * channels + 1)) as u64
     }
 
-    /// Shrinks `train.batch` so that training on `parts` parts takes no more than `limit` bytes. The
-    /// smaller batch, where it had to shrink.
+    /// Shrinks `train.batch` so that training on `parts` parts takes no more than `limit` bytes, to which a
+    /// GPU was opened. The smaller batch, where it had to shrink.
     ///
     /// # Errors
-    /// [`Error::Failed`] saying what is needed where one part at a time does not fit.
+    /// [`Error::Failed`] saying what is needed where one part at a time does not fit; on a GPU those of the
+    /// operators, too.
     pub fn limit_memory(&mut self, parts: usize, limit: u64) -> Result<Option<usize>> {
         let wanted = self.config.train.batch;
-        let fits = (1..=wanted)
-            .rev()
-            .find(|&batch| self.training_bytes(parts, batch) <= limit);
-        let Some(batch) = fits else {
-            let mib = |bytes: u64| bytes.div_ceil(1 << 20);
-            return Err(Error::failed(format!(
-                "--max-memory: training needs about {} MiB for one part at a time, and {} MiB are allowed; \
-                 allow more, or use a smaller teacher.hidden, student.width or input.image_size",
-                mib(self.training_bytes(parts, 1)),
-                limit >> 20
-            )));
-        };
+        let mut batch = wanted.min(parts.max(1));
+        while !self.fits(parts, batch, limit)? {
+            if batch == 1 {
+                return Err(self.does_not_fit(parts, limit));
+            }
+            batch = match self.device {
+                Device::Cpu => batch - 1,
+                Device::Gpu(_) => batch / 2,
+            };
+        }
+        if batch == wanted.min(parts.max(1)) {
+            return Ok(None);
+        }
         self.config.train.batch = batch;
-        Ok((batch < wanted).then_some(batch))
+        Ok(Some(batch))
+    }
+
+    fn does_not_fit(&self, parts: usize, limit: u64) -> Error {
+        let needed = match self.device {
+            Device::Cpu => {
+                let bytes = self.training_bytes(parts, 1);
+                format!("about {} MiB", bytes.div_ceil(1 << 20))
+            }
+            Device::Gpu(_) => "more".into(),
+        };
+        Error::failed(format!(
+            "--max-memory: training needs {needed} for one part at a time, and {} MiB are allowed; allow more, \
+             or use a smaller teacher.hidden, student.width or input.image_size",
+            limit >> 20
+        ))
+    }
+
+    fn fits(&self, parts: usize, batch: usize, limit: u64) -> Result<bool> {
+        match self.device {
+            Device::Cpu => Ok(self.training_bytes(parts, batch) <= limit),
+            Device::Gpu(_) => match self.rehearse(batch) {
+                Err(Error::OutOfMemory { .. }) => Ok(false),
+                rehearsed => rehearsed.map(|()| true),
+            },
+        }
+    }
+
+    /// The features of a blank picture, and two steps of the teacher and of the student on a blank batch, with
+    /// networks that are thrown away: all that a training keeps on the device, and no more than minutes of it.
+    fn rehearse(&self, batch: usize) -> Result<()> {
+        if let Some(net) = &self.net {
+            let side = self.image_side(net);
+            net.forward(&Tensor::full(&self.device, [1, side, side, 3], 0.0)?)?;
+        }
+        let pixels = self.side() * self.side();
+        let blank = Features {
+            map: vec![0.0; pixels * self.channels()],
+            mask: vec![1.0; pixels],
+        };
+        let mut short = self.clone();
+        let choices = &mut short.config.train;
+        // In the first step there are no moments yet.
+        choices.teacher_epochs = choices.teacher_epochs.min(2);
+        choices.student_epochs = choices.student_epochs.min(2);
+        choices.batch = batch;
+        choices.learning_rate = 0.0;
+        train(short, &vec![blank; batch], &mut |_| ()).map(drop)
     }
 }

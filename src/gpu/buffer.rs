@@ -134,16 +134,28 @@ impl Gpu {
         self.alloc_as(len, other.half)
     }
 
+    /// As [`Gpu::alloc_like`], also where a kernel cannot see all of it at once: ranges are copied from it
+    /// and to it.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Device`] where no buffer can be that large.
+    pub fn alloc_unseen(self: &Arc<Self>, other: &Buffer, len: usize) -> Result<Buffer> {
+        let limit = self.device.limits().max_buffer_size;
+        self.alloc_within(limit, len, other.half)
+    }
+
     fn alloc_as(self: &Arc<Self>, len: usize, half: bool) -> Result<Buffer> {
+        self.alloc_within(self.max_binding(), len, half)
+    }
+
+    fn alloc_within(self: &Arc<Self>, limit: u64, len: usize, half: bool) -> Result<Buffer> {
         self.check_lost()?;
-        let (needed, limit) = (bytes(len, half), self.max_binding());
+        let needed = bytes(len, half);
         if needed > limit {
-            return Err(self.error(format!(
-                "a tensor of {needed} bytes is more than the {limit} that a kernel can see at once; use a \
-                 smaller train.batch or input.image_size, or `--device cpu`"
-            )));
+            return Err(self.too_large(needed));
         }
-        let bytes = size_class(needed);
+        // Rounded up it may be more than the device has a buffer for.
+        let bytes = size_class(needed).min(self.device.limits().max_buffer_size);
         let pooled = lock(&self.pool).take(bytes);
         let raw = match pooled {
             Some(raw) => raw,
@@ -162,6 +174,14 @@ impl Gpu {
             self.write(&buffer, &vec![f32::NAN; len]);
         }
         Ok(buffer)
+    }
+
+    pub(super) fn too_large(&self, bytes: u64) -> Error {
+        let limit = self.max_binding();
+        self.error(format!(
+            "a tensor of {bytes} bytes is more than the {limit} that a kernel can see at once; use a \
+             smaller train.batch or input.image_size, or `--device cpu`"
+        ))
     }
 
     /// What may be in use and wait together: twice the most that was in use, so that steps of different
@@ -256,13 +276,42 @@ impl Gpu {
 
     /// Copies one buffer to another of the same length.
     pub fn copy(&self, from: &Buffer, to: &Buffer) {
+        self.copy_bytes((from, 0), (to, 0), from.bytes());
+    }
+
+    /// Copies `len` elements from an element of one buffer to an element of another in the same precision.
+    /// Up to one more is written where that makes whole words: ranges are filled in ascending order.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where an element does not begin a word of 4 bytes.
+    pub fn copy_range(
+        &self,
+        (from, at): (&Buffer, usize),
+        (to, to_at): (&Buffer, usize),
+        len: usize,
+    ) -> Result<()> {
+        debug_assert_eq!(from.half, to.half);
+        let size = |len: usize| len as u64 * if from.half { 2 } else { 4 };
+        let [at, to_at] = [at, to_at].map(size);
+        if at % 4 != 0 || to_at % 4 != 0 {
+            return Err(self.error(
+                "in f16 rows of an odd number of elements are not cut out of what a kernel cannot see at once; \
+                 use `--precision f32`"
+                    .into(),
+            ));
+        }
+        self.copy_bytes((from, at), (to, to_at), size(len).next_multiple_of(4));
+        Ok(())
+    }
+
+    fn copy_bytes(&self, (from, at): (&Buffer, u64), (to, to_at): (&Buffer, u64), bytes: u64) {
         to.changes();
         let mut recorder = lock(&self.recorder);
         recorder.pass = None;
         let encoder = recorder
             .encoder
             .get_or_insert_with(|| self.device.create_command_encoder(&Default::default()));
-        encoder.copy_buffer_to_buffer(&from.raw, 0, &to.raw, 0, from.bytes());
+        encoder.copy_buffer_to_buffer(&from.raw, at, &to.raw, to_at, bytes);
     }
 
     /// Waits for everything recorded and copies a buffer to the host.

@@ -91,6 +91,10 @@ impl<'a> Pass<'a> {
     pub fn groups(self, groups: [u32; 3]) -> Result<()> {
         let gpu = self.gpu;
         gpu.check_lost()?;
+        let limit = gpu.max_binding();
+        if let Some(large) = self.buffers.iter().find(|b| b.bytes() > limit) {
+            return Err(gpu.too_large(large.bytes()));
+        }
         let size = self.params.len() as u32;
         let (name, entry) = (self.key.name, self.key.entry);
         let pipeline = gpu.pipeline(self.key, self.text, size)?;

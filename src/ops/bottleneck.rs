@@ -1,6 +1,8 @@
 //! The two halves of an inverted bottleneck around its squeeze. On the CPU each is one kernel; on a GPU
-//! they are the operators that they are made of. The extractor is frozen, so there is no gradient.
+//! they are the operators that they are made of, the expanded map in bands where it is more than a kernel
+//! can see. The extractor is frozen, so there is no gradient.
 
+use super::bands::Windows;
 use super::conv2d::{self, Conv2d, conv2d};
 use super::depthwise::{self, depthwise};
 use super::mean::mean;
@@ -12,6 +14,10 @@ use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
 
 const NAME: &str = "bottleneck";
+
+/// From so many pixels for each channel of a projection's output on, a GPU multiplies the gate into the weights,
+/// which are then packed anew for every picture, and not into the map.
+const PAYS: usize = 4;
 
 /// A convolution's weight and bias.
 pub type Layer<'a> = [&'a Var; 2];
@@ -33,25 +39,10 @@ pub fn expand(
     let layer = expand.unwrap_or([weight, bias]);
     refuse_gradient(NAME, tape, &[x, layer[0], layer[1], weight, bias])?;
     let all = [x, layer[0], layer[1], weight, bias].map(Var::tensor);
-    let Device::Cpu = same_device(NAME, &all)? else {
-        let wide = match expand {
-            Some([weight, bias]) => {
-                let pointwise = Conv2d {
-                    stride: 1,
-                    padding: Default::default(),
-                    ..conv
-                };
-                conv2d(tape, x, weight, bias, None, pointwise)?
-            }
-            None => x.clone(),
-        };
-        let y = depthwise(tape, &wide, weight, bias, conv)?;
-        let mean = mean(tape, &y)?;
-        return Ok((y, mean));
-    };
-    let [xt, weight, bias] = [x, weight, bias].map(Var::tensor);
+    let is_cpu = matches!(same_device(NAME, &all)?, Device::Cpu);
+    let xt = x.tensor();
     let [n, h, w, c_in] = xt.shape().nhwc(NAME)?;
-    let c = bias.shape().len();
+    let c = bias.tensor().shape().len();
     if let Some([weight, bias]) = expand
         && (weight.tensor().shape() != Shape::from([1, 1, c_in, c])
             || bias.tensor().shape() != Shape::from([c]))
@@ -64,7 +55,14 @@ pub fn expand(
         ));
     }
     let wide = Shape::from([n, h, w, if expand.is_some() { c } else { c_in }]);
-    let (params, shape) = depthwise::params(wide, weight.shape(), bias.shape(), conv)?;
+    let [wt, bt] = [weight, bias].map(|v| v.tensor().shape());
+    let (params, shape) = depthwise::params(wide, wt, bt, conv)?;
+    if !is_cpu {
+        let y = on_gpu(tape, x, expand, [weight, bias], conv, shape)?;
+        let mean = mean(tape, &y)?;
+        return Ok((y, mean));
+    }
+    let [weight, bias] = [weight, bias].map(Var::tensor);
     let mut cost = depthwise::cost(wide, weight.shape(), shape);
     if let Some([weight, _]) = expand {
         cost = cost + conv2d::cost(xt.shape(), weight.tensor().shape(), wide);
@@ -90,6 +88,40 @@ pub fn expand(
     ))
 }
 
+/// y of [`expand`], of shape `y`.
+fn on_gpu(
+    tape: &Tape,
+    x: &Var,
+    expand: Option<Layer>,
+    [weight, bias]: Layer,
+    conv: Conv2d,
+    y: Shape,
+) -> Result<Var> {
+    let Some(expand) = expand else {
+        return depthwise(tape, x, weight, bias, conv);
+    };
+    let run = |x: &Var, conv: Conv2d| {
+        let pointwise = Conv2d {
+            stride: 1,
+            padding: Default::default(),
+            ..conv
+        };
+        let wide = conv2d(tape, x, expand[0], expand[1], None, pointwise)?;
+        depthwise(tape, &wide, weight, bias, conv)
+    };
+    let windows = Windows {
+        x,
+        residual: None,
+        rows: weight.tensor().shape().dims()[0],
+        conv,
+        widest: y.channels(),
+    };
+    match windows.in_bands(tape, y, |band| run(&band.x, band.conv))? {
+        Some(y) => Ok(y),
+        None => run(x, conv),
+    }
+}
+
 /// y = (x·gate) ∗ weight + bias (+ residual), 1×1.
 ///
 /// x `[N,H,W,C]`, gate `[N,1,1,C]`, weight `[1,1,C,C_out]`, y and residual `[N,H,W,C_out]`.
@@ -106,17 +138,7 @@ pub fn project(
     let inputs = [x, gate, weight, bias, residual.unwrap_or(x)];
     refuse_gradient(NAME, tape, &inputs)?;
     let tensors = inputs.map(Var::tensor);
-    let Device::Cpu = same_device(NAME, &tensors)? else {
-        let scaled = scale(tape, x, gate)?;
-        return conv2d(
-            tape,
-            &scaled,
-            weight,
-            bias,
-            residual,
-            Conv2d::new(Default::default()),
-        );
-    };
+    let is_cpu = matches!(same_device(NAME, &tensors)?, Device::Cpu);
     let [n, h, w, c] = x.tensor().shape().nhwc(NAME)?;
     let c_out = bias.tensor().shape().len();
     let shape = Shape::from([n, h, w, c_out]);
@@ -135,6 +157,39 @@ pub fn project(
         return Err(Error::shape(NAME, expected, found.join(", ")));
     }
     let shapes = [x.tensor().shape(), weight.tensor().shape(), shape];
+    if !is_cpu {
+        let conv = Conv2d::new(Default::default());
+        // In f16 the gate of a picture must begin a word, and its part of y.
+        let odd = n > 1 && (c % 2 == 1 || c_out % 2 == 1);
+        if h * w < PAYS * c_out || odd {
+            let scaled = scale(tape, x, gate)?;
+            return conv2d(tape, &scaled, weight, bias, residual, conv);
+        }
+        let gated = |x: &Var, picture: usize, residual: Option<&Var>| {
+            // A row of the weights for each channel is a picture to `scale`.
+            let rows = tape.constant(&weight.tensor().reshape([c, c_out, 1, 1])?);
+            let gate = match n {
+                1 => gate.tensor().clone(),
+                _ => gate.tensor().rows(picture, 0..1)?,
+            };
+            let gate = tape.constant(&gate.reshape([c, 1, 1, 1])?);
+            let weight = scale(tape, &rows, &gate)?.tensor().reshape(shapes[1])?;
+            conv2d(tape, x, &tape.constant(&weight), bias, residual, conv)
+        };
+        if n == 1 {
+            return gated(x, 0, residual);
+        }
+        let windows = Windows {
+            x,
+            residual,
+            rows: 1,
+            conv,
+            widest: c,
+        };
+        return windows.by_picture(tape, shape, |band| {
+            gated(&band.x, band.picture, band.residual.as_ref())
+        });
+    }
     let cost = conv2d::cost(shapes[0], shapes[1], shape);
     let _kernel = kernel(NAME, "project", &shapes, cost);
     let layer = Pointwise {

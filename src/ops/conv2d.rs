@@ -1,5 +1,6 @@
 //! Convolution with bias, activation and residual in one launch.
 
+use super::bands::Windows;
 use super::{Activation, Cost, kernel};
 use crate::cpu::conv2d::{self as cpu, Params};
 use crate::tape::{Tape, Var};
@@ -148,6 +149,26 @@ pub fn conv2d(
 ) -> Result<Var> {
     let (xt, wt, bt) = (x.tensor().clone(), weight.tensor().clone(), bias.tensor());
     let params = conv.params(xt.shape(), wt.shape(), residual.is_some())?;
+    let windows = Windows {
+        x,
+        residual,
+        rows: params.kh as usize,
+        conv,
+        widest: params.c_in as usize,
+    };
+    let in_bands = windows.in_bands(tape, output(&params), |band| {
+        conv2d(
+            tape,
+            &band.x,
+            weight,
+            bias,
+            band.residual.as_ref(),
+            band.conv,
+        )
+    })?;
+    if let Some(y) = in_bands {
+        return Ok(y);
+    }
     let y = forward(
         &xt,
         &wt,
@@ -210,7 +231,7 @@ pub(super) fn partial(
     let p = conv.params(x.shape(), weight.shape(), false)?;
     match same_device(NAME, &[x, weight])? {
         Device::Gpu(gpu) if variant::is_split(gpu, &p)? => {
-            let y = Shape::from([p.n, p.out_h, p.out_w, p.c_out].map(|size| size as usize));
+            let y = output(&p);
             let shapes = [x.shape(), weight.shape(), y];
             let cost = cost(x.shape(), weight.shape(), y);
             let _kernel = kernel(NAME, "forward", &shapes, cost);
@@ -221,6 +242,10 @@ pub(super) fn partial(
     }
 }
 
+fn output(p: &Params) -> Shape {
+    Shape::from([p.n, p.out_h, p.out_w, p.c_out].map(|size| size as usize))
+}
+
 fn forward(
     x: &Tensor,
     weight: &Tensor,
@@ -229,12 +254,7 @@ fn forward(
     f: Activation,
     p: &Params,
 ) -> Result<Tensor> {
-    let shape = Shape::from([
-        p.n as usize,
-        p.out_h as usize,
-        p.out_w as usize,
-        p.c_out as usize,
-    ]);
+    let shape = output(p);
     if bias.shape() != Shape::from([p.c_out as usize]) {
         return Err(Error::shape(
             NAME,

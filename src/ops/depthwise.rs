@@ -1,5 +1,6 @@
 //! Depthwise convolution with bias and activation; the extractor is frozen, so it has no gradient.
 
+use super::bands::Windows;
 use super::conv2d::{Conv2d, Variant};
 use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::depthwise::{self as cpu, Params};
@@ -20,8 +21,22 @@ const SHADER: &str = include_str!("../../shaders/depthwise.wgsl");
 /// [`Error::Shape`] when they do not fit, for replicate padding, or when a gradient is wanted.
 pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -> Result<Var> {
     refuse_gradient(NAME, tape, &[x, weight, bias])?;
-    let [x, weight, bias] = [x, weight, bias].map(Var::tensor);
-    let (params, shape) = params(x.shape(), weight.shape(), bias.shape(), conv)?;
+    let [xt, wt, bt] = [x, weight, bias].map(Var::tensor);
+    let (params, shape) = params(xt.shape(), wt.shape(), bt.shape(), conv)?;
+    let windows = Windows {
+        x,
+        residual: None,
+        rows: params.kh as usize,
+        conv,
+        widest: params.c as usize,
+    };
+    let in_bands = windows.in_bands(tape, shape, |band| {
+        depthwise(tape, &band.x, weight, bias, band.conv)
+    })?;
+    if let Some(y) = in_bands {
+        return Ok(y);
+    }
+    let [x, weight, bias] = [xt, wt, bt];
     let shapes = [x.shape(), weight.shape(), shape];
     let cost = cost(x.shape(), weight.shape(), shape);
     let _kernel = kernel(NAME, "forward", &shapes, cost);

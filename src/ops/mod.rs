@@ -3,6 +3,7 @@
 pub mod activation;
 pub mod adam;
 pub mod add;
+mod bands;
 pub mod batch_norm;
 pub mod bottleneck;
 pub mod concat;

@@ -1,5 +1,7 @@
 //! The scaling of squeeze-and-excite; the extractor is frozen, so it has no gradient.
 
+use super::bands::Windows;
+use super::conv2d::Conv2d;
 use super::{Cost, kernel, refuse_gradient};
 use crate::cpu::scale::{self as cpu, Params};
 use crate::tape::{Tape, Var};
@@ -17,9 +19,9 @@ const SHADER: &str = include_str!("../../shaders/scale.wgsl");
 /// [`Error::Shape`] when they do not fit, or when a gradient is wanted.
 pub fn scale(tape: &Tape, x: &Var, gate: &Var) -> Result<Var> {
     refuse_gradient(NAME, tape, &[x, gate])?;
-    let (x, gate) = (x.tensor(), gate.tensor());
-    let shape = x.shape();
+    let shape = x.tensor().shape();
     let [n, h, w, c] = shape.nhwc(NAME)?;
+    let gate = gate.tensor();
     if gate.shape() != Shape::from([n, 1, 1, c]) {
         return Err(Error::shape(
             NAME,
@@ -27,6 +29,21 @@ pub fn scale(tape: &Tape, x: &Var, gate: &Var) -> Result<Var> {
             gate.shape().to_string(),
         ));
     }
+    let windows = Windows {
+        x,
+        residual: None,
+        rows: 1,
+        conv: Conv2d::new(Default::default()),
+        widest: c,
+    };
+    let in_bands = windows.in_bands(tape, shape, |band| {
+        let gate = gate.rows(band.picture, 0..1)?;
+        scale(tape, &band.x, &tape.constant(&gate))
+    })?;
+    if let Some(y) = in_bands {
+        return Ok(y);
+    }
+    let x = x.tensor();
     let params = Params {
         n: n as u32,
         pixels: (h * w) as u32,

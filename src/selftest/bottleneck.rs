@@ -37,6 +37,10 @@ pub fn cases() -> Vec<Case> {
         ([1, 1, 1, 1], 1, false),
         ([2, 5, 7, 35], 33, true),
         ([3, 4, 3, 64], 9, false),
+        // Pixels enough for the gate to go into the weights.
+        ([1, 13, 11, 35], 33, true),
+        ([1, 9, 12, 64], 9, false),
+        ([2, 12, 10, 6], 20, true),
     ];
     let expansions = expansions.map(|(name, x, wide, k, conv)| expansion(name, x, wide, k, conv));
     let projections = projections.map(|(x, c_out, residual)| projection(x, c_out, residual));

@@ -11,6 +11,9 @@ pub fn cases() -> Vec<Case> {
         [1, 1, 1, 4],
         [2, 3, 5, 24],
         [1, 37, 41, 20],
+        // Row by row.
+        [2, 67, 63, 7],
+        [1, 80, 65, 20],
     ]
     .map(|shape| Case {
         operator: "mean",
