@@ -195,6 +195,35 @@ fn bands_are_what_they_would_be_without() {
 
 /// One picture whose stem, expanded and fused maps are all beyond the binding.
 #[test]
+fn bands_that_would_lie_in_the_padding_are_refused() {
+    let device = open(Options {
+        max_binding: Some(1 << 16),
+        ..Options::default()
+    });
+    let tape = Tape::inference();
+    let tensor = |shape: [usize; 4]| {
+        let data = vec![1.0; Shape::from(shape).len()];
+        tape.constant(&Tensor::new(&device, shape, data).unwrap())
+    };
+    let x = tensor([1, 40, 40, 4]);
+    let weight = tensor([3, 3, 4, 16]);
+    let bias = tape.constant(&Tensor::full(&device, [16], 0.0).unwrap());
+    let run = |p| {
+        conv2d(
+            &tape,
+            &x,
+            &weight,
+            &bias,
+            None,
+            Conv2d::new(Padding::zeros(p)),
+        )
+    };
+    assert!(run(2).is_ok());
+    let error = run(9).unwrap_err().to_string();
+    assert!(error.contains("that a kernel can see at once"), "{error}");
+}
+
+#[test]
 fn a_picture_beyond_a_binding_goes_through_in_bands() {
     let (h, w) = (301, 279);
     for name in ["efficientnet_b0", "efficientnetv2_b0"] {

@@ -37,8 +37,8 @@ pub(super) struct Band {
 
 impl Windows<'_> {
     /// y `[N,oH,oW,C]` put together from what `run` makes of every band. `None` where there is nothing to
-    /// cut: on the CPU, where kernels see everything at once, where not even four rows can be seen, and on a
-    /// training tape, since gradients are not made in bands.
+    /// cut: on the CPU, where kernels see everything at once, where not even four rows can be seen, where the
+    /// padding is no smaller than a window, and on a training tape, since gradients are not made in bands.
     ///
     /// # Errors
     /// Those of `run`; [`Error::OutOfMemory`](crate::Error::OutOfMemory);
@@ -69,7 +69,9 @@ impl Windows<'_> {
             false => most,
         };
         let whole = n * h * row <= seen && n * out_h * out_row <= seen;
-        if whole || most == 0 || tape.is_training() {
+        // A band could lie in it altogether.
+        let far = self.conv.padding.top.max(self.conv.padding.bottom) >= self.rows;
+        if whole || most == 0 || far || tape.is_training() {
             return Ok(None);
         }
         // Of nearly the same size: a narrow last band would be work for other kernels.
@@ -105,7 +107,7 @@ impl Windows<'_> {
         for picture in 0..n {
             for first in (0..out_h).step_by(rows) {
                 let end = (first + rows).min(out_h);
-                // As rows of the padded picture; the padding is smaller than a window.
+                // As rows of the padded picture.
                 let (from, until) = (first * stride, (end - 1) * stride + self.rows);
                 let seen = from.saturating_sub(padding.top)..(until - padding.top).min(h);
                 let cut = Padding {
