@@ -2,7 +2,10 @@
 // with U = G·g·Gᵀ and V = Bᵀ·d·B (Lavin & Gray 2016; `cpu::winograd` on the points of F(4×4)).
 // Layout: U [points][Co/BLOCK][Ci][BLOCK], V [points][tiles][Ci], M [points][tiles][Co], in groups of 4
 // channels; all three are f32, for in f16 they would be rounded twice. points = (TILE + 2)², M is Σ_ci U ∘ V, made by the tiled product with a slice per point.
-// Grid: weights: a thread per group of U at all points; input, output: a thread per tile and group.
+// The weights' gradient goes the same way back: dW = Gᵀ·(Σ_tiles V ∘ D)·G with D = A·dy·Aᵀ
+// [points][tiles][Co], the sum N [points][Ci][Co] and dW [3,3,Ci,Co], Co in groups of 4; f32 as well.
+// Grid: weights: a thread per group of U at all points; input, output, gradient: a thread per tile and
+// group; weights_gradient: a thread per group of dW at all taps.
 
 struct Params {
     h: u32,
@@ -70,6 +73,32 @@ fn back(m: array<vec4f, 6>) -> array<vec4f, 4> {
     return array<vec4f, 4>(
         m[0] + sum1 + sum2, 0.75 * dif1 + 1.5 * dif2, 0.5625 * sum1 + 2.25 * sum2,
         0.421875 * dif1 + 3.375 * dif2 + m[5]);
+}
+
+// A·y
+fn back_transposed(y: array<vec4f, 4>) -> array<vec4f, 6> {
+    if TILE == 2u {
+        return array<vec4f, 6>(y[0], y[0] + y[1], y[0] - y[1], y[1], vec4f(), vec4f());
+    }
+    let even1 = y[0] + 0.5625 * y[2];
+    let odd1 = 0.75 * y[1] + 0.421875 * y[3];
+    let even2 = y[0] + 2.25 * y[2];
+    let odd2 = 1.5 * y[1] + 3.375 * y[3];
+    return array<vec4f, 6>(y[0], even1 + odd1, even1 - odd1, even2 + odd2, even2 - odd2, y[3]);
+}
+
+// Gᵀ·m, with the numbers of `evaluate`.
+fn evaluate_transposed(m: array<vec4f, 6>) -> array<vec4f, 3> {
+    if TILE == 2u {
+        let sum = 0.5 * (m[1] + m[2]);
+        return array<vec4f, 3>(m[0] + sum, 0.5 * (m[1] - m[2]), sum + m[3]);
+    }
+    let sum1 = -0.5267489711934156 * (m[1] + m[2]);
+    let dif1 = -0.5267489711934156 * (m[1] - m[2]);
+    let sum2 = 0.1316872427983539 * (m[3] + m[4]);
+    let dif2 = 0.1316872427983539 * (m[3] - m[4]);
+    return array<vec4f, 3>(
+        0.7901234567901234 * m[0] + sum1 + sum2, 0.75 * dif1 + 1.5 * dif2, 0.5625 * sum1 + 2.25 * sum2 + m[5]);
 }
 
 @group(0) @binding(0) var<storage, read> weight: array<real>;
@@ -200,6 +229,67 @@ fn output(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
                 value += vec4f(residual[element]);
             }
             y[element] = real4(value);
+        }
+    }
+}
+
+@group(0) @binding(0) var<storage, read> dy: array<real4>;
+@group(0) @binding(1) var<storage, read_write> spread: array<vec4f>;
+
+// Zeros where a tile reaches beyond the output.
+@compute @workgroup_size(64)
+fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+            @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    let count = params.tiles * params.groups_out;
+    if i >= count {
+        return;
+    }
+    let at = place(params.first + i / params.groups_out);
+    let channel = i % params.groups_out;
+    var rows: array<array<vec4f, 6>, 4>;
+    for (var oy = 0u; oy < TILE && at.y + oy < params.out_h; oy++) {
+        var row: array<vec4f, 4>;
+        for (var ox = 0u; ox < TILE && at.z + ox < params.out_w; ox++) {
+            let pixel = (at.x * params.out_h + at.y + oy) * params.out_w + at.z + ox;
+            row[ox] = vec4f(dy[pixel * params.groups_out + channel]);
+        }
+        rows[oy] = back_transposed(row);
+    }
+    for (var px = 0u; px < TILE + 2u; px++) {
+        var column = back_transposed(array<vec4f, 4>(rows[0][px], rows[1][px], rows[2][px], rows[3][px]));
+        for (var py = 0u; py < TILE + 2u; py++) {
+            spread[(py * (TILE + 2u) + px) * count + i] = column[py];
+        }
+    }
+}
+
+@group(0) @binding(0) var<storage, read> sums: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> dw: array<vec4f>;
+
+@compute @workgroup_size(64)
+fn weights_gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
+                    @builtin(local_invocation_index) lane: u32) {
+    let i = index(group, groups, lane);
+    let count = params.c_in * params.groups_out;
+    if i >= count {
+        return;
+    }
+    // N is as wide as groups of 4 make it in both directions, dW in one.
+    let apart = params.groups_in * 4u * params.groups_out;
+    var rows: array<array<vec4f, 3>, 6>;
+    for (var py = 0u; py < TILE + 2u; py++) {
+        var row: array<vec4f, 6>;
+        for (var px = 0u; px < TILE + 2u; px++) {
+            row[px] = sums[(py * (TILE + 2u) + px) * apart + i];
+        }
+        rows[py] = evaluate_transposed(row);
+    }
+    for (var kx = 0u; kx < 3u; kx++) {
+        let m = array<vec4f, 6>(rows[0][kx], rows[1][kx], rows[2][kx], rows[3][kx], rows[4][kx], rows[5][kx]);
+        var column = evaluate_transposed(m);
+        for (var ky = 0u; ky < 3u; ky++) {
+            dw[(ky * 3u + kx) * count + i] = column[ky];
         }
     }
 }

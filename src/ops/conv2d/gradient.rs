@@ -54,6 +54,97 @@ impl Params {
     }
 }
 
+/// What multiplies x and the gradient of the output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Product {
+    /// In registers, for software adapters.
+    Direct,
+    /// With tiles in shared memory.
+    Shared,
+}
+
+impl Product {
+    pub fn of(gpu: &Gpu) -> Self {
+        match gpu.report().hardware {
+            true => Self::Shared,
+            false => Self::Direct,
+        }
+    }
+
+    /// What a profile calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Shared => "tile64",
+        }
+    }
+
+    /// Workgroups of a slice.
+    fn workgroups(self, gpu: &Gpu, p: &Params) -> [u32; 2] {
+        let taps = p.kh * p.kw;
+        match self {
+            Self::Direct => [
+                (taps * p.groups_in.div_ceil(4)).div_ceil(gpu.lanes()),
+                p.groups_out.div_ceil(4),
+            ],
+            Self::Shared => [taps * p.groups_in.div_ceil(16), p.groups_out.div_ceil(16)],
+        }
+    }
+
+    /// dW of each slice, `[slices, kh, kw, 4·groups_in, 4·groups_out]`, f32.
+    fn run(
+        self,
+        gpu: &Arc<Gpu>,
+        [x, grad]: [&Buffer; 2],
+        slices: u32,
+        p: &Params,
+    ) -> Result<Buffer> {
+        let size = 16 * p.kh * p.kw * p.groups_in * p.groups_out;
+        let dw = gpu.alloc_f32((slices * size) as usize)?;
+        let pass = match self {
+            Self::Direct => gpu.pass(NAME, SHADER).constant("LANES", gpu.lanes().into()),
+            Self::Shared => gpu.pass(SHARED, SHARED_SHADER),
+        };
+        let [across, down] = self.workgroups(gpu, p);
+        pass.entry("weight")
+            .read(x)
+            .read(grad)
+            .write(&dw)
+            .params(p)
+            .groups([across, down, slices])?;
+        Ok(dw)
+    }
+
+    /// Σ over rows of x `[slices, rows, c_in]` times those of grad `[slices, rows, c_out]`, channels in
+    /// groups of 4: `[slices, c_in, c_out]`, f32.
+    pub fn matrices(
+        self,
+        gpu: &Arc<Gpu>,
+        operands: [&Buffer; 2],
+        [slices, rows]: [u32; 2],
+        [groups_in, groups_out]: [u32; 2],
+    ) -> Result<Buffer> {
+        // A 1×1 convolution of a picture with a row for each slice.
+        let params = Params {
+            n: 1,
+            h: slices,
+            w: rows,
+            groups_in,
+            out_h: slices,
+            out_w: rows,
+            groups_out,
+            kh: 1,
+            kw: 1,
+            stride: 1,
+            top: 0,
+            left: 0,
+            replicate: 0,
+            rows: 1,
+        };
+        self.run(gpu, operands, slices, &params)
+    }
+}
+
 /// Gives the gradient of a picture with its border repeated to the pixels that it repeats.
 pub(super) fn fold(gpu: &Arc<Gpu>, dx: &Buffer, p: &Geometry) -> Result<Buffer> {
     debug_assert_eq!(dx.len() as u32, p.n * padded(p)[0] * padded(p)[1] * p.c_in);
@@ -67,44 +158,24 @@ pub(super) fn fold(gpu: &Arc<Gpu>, dx: &Buffer, p: &Geometry) -> Result<Buffer> 
     pack::narrow(gpu, folded, p.c_in)
 }
 
-/// dL/dweight `[kh,kw,c_in,c_out]`, f32, with tiles in shared memory or in registers.
+/// dL/dweight `[kh,kw,c_in,c_out]`, f32.
 pub(super) fn weight(
     gpu: &Arc<Gpu>,
     [x, grad]: [&Buffer; 2],
-    shared: bool,
+    product: Product,
     p: &Geometry,
 ) -> Result<Buffer> {
     let (x, grad) = (Wide::of(gpu, x, p.c_in)?, Wide::of(gpu, grad, p.c_out)?);
     let params = Params::new(p);
-    let taps = p.kh * p.kw;
-    let size = taps * params.groups_in * 4 * params.groups_out;
-    let lanes = gpu.lanes();
-    let (pass, grid) = match shared {
-        true => {
-            let grid = [
-                taps * params.groups_in.div_ceil(16),
-                params.groups_out.div_ceil(16),
-            ];
-            (gpu.pass(SHARED, SHARED_SHADER), grid)
-        }
-        false => {
-            let across = (taps * params.groups_in.div_ceil(4)).div_ceil(lanes);
-            let pass = gpu.pass(NAME, SHADER).constant("LANES", lanes.into());
-            (pass, [across, params.groups_out.div_ceil(4)])
-        }
-    };
+    let size = 16 * p.kh * p.kw * params.groups_in * params.groups_out;
+    let [across, down] = product.workgroups(gpu, &params);
     // More slices than needed would only be more to add up.
-    let wanted = ENOUGH.div_ceil(grid[0] * grid[1]).min(params.rows);
-    let fits = (gpu.max_elements() / (4 * size as usize)).max(1) as u32;
+    let wanted = ENOUGH.div_ceil(across * down).min(params.rows);
+    let fits = (gpu.max_elements() / size as usize).max(1) as u32;
     let rows = params.rows.div_ceil(wanted.min(fits));
     let slices = params.rows.div_ceil(rows);
-    let dw = gpu.alloc_f32((slices * size * 4) as usize)?;
-    pass.entry("weight")
-        .read(x.buffer())
-        .read(grad.buffer())
-        .write(&dw)
-        .params(&Params { rows, ..params })
-        .groups([grid[0], grid[1], slices])?;
+    let operands = [x.buffer(), grad.buffer()];
+    let dw = product.run(gpu, operands, slices, &Params { rows, ..params })?;
     let dw = super::sum::slices(gpu, dw, slices, params.groups_out)?;
     // As wide as groups of 4 made it in both directions.
     let dw = pack::narrow(gpu, dw, p.c_out)?;

@@ -1,5 +1,6 @@
 //! Which kernel runs a convolution on a GPU.
 
+use super::gradient::Product;
 use super::pack::{self, Wide};
 use super::tiles::{ENOUGH, Operands, Params, Partial, Tile, product, split};
 use super::{gradient, plain, sample, sum, tiles, tuner, winograd};
@@ -187,17 +188,33 @@ pub(super) fn backward_weight(
     [x, grad]: [&Buffer; 2],
     p: &Geometry,
 ) -> Result<[Buffer; 2]> {
-    let shared = match Variant::forced(gpu) {
+    let forced = Variant::forced(gpu);
+    let side = match forced {
+        Some(Variant::Winograd2) => Some(2),
+        Some(Variant::Winograd4) => Some(4),
+        None if winograd::gradient::pays(gpu, p) => Some(4),
+        _ => None,
+    };
+    let product = match forced {
         Some(Variant::Plain) => {
             kernel::variant(Variant::Plain.name());
             return plain::backward_weight(gpu, [x, grad], p);
         }
-        Some(Variant::Direct) => false,
-        Some(Variant::Tile64 | Variant::Tile128 | Variant::Split) => true,
-        _ => gpu.report().hardware,
+        Some(Variant::Direct) => Product::Direct,
+        Some(Variant::Tile64 | Variant::Tile128 | Variant::Split) => Product::Shared,
+        _ => Product::of(gpu),
     };
-    kernel::variant(if shared { "tile64" } else { "direct" });
-    let dw = gradient::weight(gpu, [x, grad], shared, p)?;
+    let dw = match side.filter(|&side| winograd::gradient::suits(gpu, side, p)) {
+        Some(side) => {
+            let variant = [Variant::Winograd2, Variant::Winograd4][usize::from(side == 4)];
+            kernel::variant(variant.name());
+            winograd::gradient::weight(gpu, [x, grad], (side, product), p)?
+        }
+        None => {
+            kernel::variant(product.name());
+            gradient::weight(gpu, [x, grad], product, p)?
+        }
+    };
     Ok([dw, gradient::bias(gpu, grad, p.c_out)?])
 }
 

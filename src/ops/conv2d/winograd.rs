@@ -2,10 +2,12 @@
 
 use super::tiles::{self, Operands, Tile, product};
 use crate::Result;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, Pass};
 use crate::ops::Activation;
 use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
+
+pub(super) mod gradient;
 
 const NAME: &str = "conv2d/winograd";
 pub(super) const SHADER: &str = include_str!("../../../shaders/conv2d/winograd.wgsl");
@@ -35,11 +37,43 @@ struct Params {
     turned: u32,
 }
 
+impl Params {
+    /// All tiles at once, for the kernels that do not read weights.
+    fn new(p: &tiles::Params, side: u32) -> Self {
+        Self {
+            h: p.h,
+            w: p.w,
+            groups_in: p.groups_in,
+            out_h: p.out_h,
+            out_w: p.out_w,
+            groups_out: p.groups_out,
+            top: p.top,
+            left: p.left,
+            replicate: p.replicate,
+            activation: p.activation,
+            slope: p.slope,
+            bias: p.bias,
+            residual: p.residual,
+            first: 0,
+            tiles: p.rows / p.out_h / p.out_w * p.out_h.div_ceil(side) * p.out_w.div_ceil(side),
+            c_in: 4 * p.groups_in,
+            c_out: 4 * p.groups_out,
+            block: 0,
+            turned: 0,
+        }
+    }
+}
+
 /// 3×3, stride 1, and the transformed weights fit a binding.
 pub(super) fn suits(gpu: &Gpu, (side, tile): (u32, &Tile), p: &tiles::Params) -> bool {
     let weights = (side + 2).pow(2) * (4 * p.groups_out).next_multiple_of(tile.channels);
     let fits = (weights * p.groups_in) as usize * 4 <= gpu.max_elements();
     [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1] && fits
+}
+
+fn pass<'a>(gpu: &'a Gpu, entry: &'static str, side: u32) -> Pass<'a> {
+    let pass = gpu.pass(NAME, SHADER).entry(entry);
+    pass.constant("TILE", side.into())
 }
 
 /// As [`product`], from weights that are not packed: `[3,3,c_in,c_out]`, or `[3,3,c_out,c_in]` with the
@@ -53,34 +87,19 @@ pub(super) fn convolution(
     p: &tiles::Params,
 ) -> Result<Buffer> {
     let points = (side + 2).pow(2);
-    let all = p.rows / p.out_h / p.out_w * p.out_h.div_ceil(side) * p.out_w.div_ceil(side);
+    let whole = Params::new(p, side);
+    let all = whole.tiles;
     let widest = 4 * p.groups_in.max(p.groups_out) * points;
     let at_once = (gpu.max_elements() as u32 / widest).clamp(1, all);
     let params = Params {
-        h: p.h,
-        w: p.w,
-        groups_in: p.groups_in,
-        out_h: p.out_h,
-        out_w: p.out_w,
-        groups_out: p.groups_out,
-        top: p.top,
-        left: p.left,
-        replicate: p.replicate,
-        activation: p.activation,
-        slope: p.slope,
-        bias: p.bias,
-        residual: p.residual,
-        first: 0,
         tiles: at_once,
         c_in,
         c_out,
         block: tile.channels,
         turned: turned.into(),
+        ..whole
     };
-    let pass = |entry| {
-        let pass = gpu.pass(NAME, SHADER).entry(entry);
-        pass.constant("TILE", side.into())
-    };
+    let pass = |entry| pass(gpu, entry, side);
     let form = match (side, turned) {
         (2, false) => "winograd2",
         (2, true) => "winograd2 turned",
