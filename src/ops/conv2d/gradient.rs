@@ -59,15 +59,19 @@ impl Params {
 pub(super) enum Product {
     /// In registers, for software adapters.
     Direct,
-    /// With tiles in shared memory.
-    Shared,
+    /// 64 × 64 sums in shared memory.
+    Tile64,
+    /// 128 × 128; 16 KiB suffice.
+    Tile128,
 }
 
 impl Product {
-    pub fn of(gpu: &Gpu) -> Self {
+    /// What should be fastest.
+    pub fn likely(gpu: &Gpu, p: &Geometry) -> Self {
         match gpu.report().hardware {
-            true => Self::Shared,
             false => Self::Direct,
+            true if p.c_in.min(p.c_out) >= 128 => Self::Tile128,
+            true => Self::Tile64,
         }
     }
 
@@ -75,20 +79,31 @@ impl Product {
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
-            Self::Shared => "tile64",
+            Self::Tile64 => "tile64",
+            Self::Tile128 => "tile128",
+        }
+    }
+
+    /// Channels along a side of the sums of a workgroup, or of a thread in registers.
+    fn side(self) -> u32 {
+        match self {
+            Self::Direct => 16,
+            Self::Tile64 => 64,
+            Self::Tile128 => 128,
         }
     }
 
     /// Workgroups of a slice.
     fn workgroups(self, gpu: &Gpu, p: &Params) -> [u32; 2] {
-        let taps = p.kh * p.kw;
-        match self {
-            Self::Direct => [
-                (taps * p.groups_in.div_ceil(4)).div_ceil(gpu.lanes()),
-                p.groups_out.div_ceil(4),
-            ],
-            Self::Shared => [taps * p.groups_in.div_ceil(16), p.groups_out.div_ceil(16)],
-        }
+        let across = p.kh * p.kw * (4 * p.groups_in).div_ceil(self.side());
+        let lanes = match self {
+            Self::Direct => gpu.lanes(),
+            _ => 1,
+        };
+        [
+            across.div_ceil(lanes),
+            (4 * p.groups_out).div_ceil(self.side()),
+        ]
     }
 
     /// dW of each slice, `[slices, kh, kw, 4·groups_in, 4·groups_out]`, f32.
@@ -103,7 +118,10 @@ impl Product {
         let dw = gpu.alloc_f32((slices * size) as usize)?;
         let pass = match self {
             Self::Direct => gpu.pass(NAME, SHADER).constant("LANES", gpu.lanes().into()),
-            Self::Shared => gpu.pass(SHARED, SHARED_SHADER),
+            _ => gpu
+                .pass(SHARED, SHARED_SHADER)
+                .constant("SIDE", self.side().into())
+                .constant("THREADS", (self.side().pow(2) / 64).into()),
         };
         let [across, down] = self.workgroups(gpu, p);
         pass.entry("weight")
@@ -190,4 +208,62 @@ pub(super) fn bias(gpu: &Arc<Gpu>, grad: &Buffer, c_out: u32) -> Result<Buffer> 
     let grad = Wide::of(gpu, grad, c_out)?;
     let sums = super::sum::columns(gpu, grad.buffer(), c_out.div_ceil(4))?;
     pack::narrow(gpu, sums, c_out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{plain, tuner::noise};
+    use super::*;
+    use crate::gpu::{self, Options};
+
+    #[test]
+    fn every_product_is_what_the_formula_says() {
+        let options = Options {
+            poison: true,
+            ..Options::default()
+        };
+        let gpu = gpu::open(0, &options).expect("an adapter");
+        // Channels that do not fill the smaller and the larger tiles, pictures that end within a step.
+        for [c_in, c_out, h, w, k, stride, replicate] in [
+            [133, 146, 9, 7, 3, 2, 0],
+            [130, 127, 5, 9, 3, 1, 1],
+            [67, 190, 1, 1, 1, 1, 0],
+            [19, 66, 3, 17, 5, 1, 1],
+        ] {
+            let padding = k / 2;
+            let along = |size: u32| (size + 2 * padding - k) / stride + 1;
+            let p = Geometry {
+                n: 11,
+                h,
+                w,
+                c_in,
+                out_h: along(h),
+                out_w: along(w),
+                c_out,
+                kh: k,
+                kw: k,
+                stride,
+                top: padding,
+                left: padding,
+                replicate,
+                activation: 0,
+                slope: 0.0,
+                residual: 0,
+            };
+            let upload = |len: u32| gpu.upload(&noise(len)).expect("room");
+            let x = upload(p.n * p.h * p.w * p.c_in);
+            let grad = upload(p.n * p.out_h * p.out_w * p.c_out);
+            let [expected, _] = plain::backward_weight(&gpu, [&x, &grad], &p).unwrap();
+            let expected = gpu.read(&expected).unwrap();
+            for product in [Product::Direct, Product::Tile64, Product::Tile128] {
+                let dw = weight(&gpu, [&x, &grad], product, &p).unwrap();
+                let found = gpu.read(&dw).unwrap();
+                assert_eq!(found.len(), expected.len());
+                for (f, e) in found.iter().zip(&expected) {
+                    let error = (f - e).abs();
+                    assert!(error < 2e-5, "{product:?} {p:?}: {f} not {e}");
+                }
+            }
+        }
+    }
 }

@@ -201,8 +201,9 @@ pub(super) fn backward_weight(
             return plain::backward_weight(gpu, [x, grad], p);
         }
         Some(Variant::Direct) => Product::Direct,
-        Some(Variant::Tile64 | Variant::Tile128 | Variant::Split) => Product::Shared,
-        _ => Product::of(gpu),
+        Some(Variant::Tile64 | Variant::Split) => Product::Tile64,
+        Some(Variant::Tile128) => Product::Tile128,
+        _ => Product::likely(gpu, p),
     };
     let dw = match side.filter(|&side| winograd::gradient::suits(gpu, side, p)) {
         Some(side) => {

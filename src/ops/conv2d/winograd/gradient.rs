@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_what_the_formula_says_with_either_product() {
+    fn it_is_what_the_formula_says_with_every_product() {
         for half in [false, true] {
             let options = Options {
                 poison: true,
@@ -118,10 +118,9 @@ mod tests {
                 let grad = upload(p.n * p.out_h * p.out_w * p.c_out);
                 let [expected, _] = plain::backward_weight(&gpu, [&x, &grad], &p).unwrap();
                 let expected = gpu.read(&expected).unwrap();
-                for (side, product) in [2, 4]
-                    .into_iter()
-                    .flat_map(|side| [Product::Direct, Product::Shared].map(|p| (side, p)))
-                {
+                for (side, product) in [2, 4].into_iter().flat_map(|side| {
+                    [Product::Direct, Product::Tile64, Product::Tile128].map(|p| (side, p))
+                }) {
                     let run = || {
                         assert!(suits(&gpu, side, &p));
                         let dw = weight(&gpu, [&x, &grad], (side, product), &p).unwrap();
