@@ -42,6 +42,18 @@ pub(super) fn suits(gpu: &Gpu, (side, tile): (u32, &Tile), p: &tiles::Params) ->
     [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1] && fits
 }
 
+/// What makes the products on hardware: the larger tile, unless much of it would lie beyond the last
+/// tile of the picture or the last channel.
+pub(super) fn tile(side: u32, p: &tiles::Params) -> Tile {
+    let rows = p.rows / p.out_h / p.out_w * p.out_h.div_ceil(side) * p.out_w.div_ceil(side);
+    let area = |edge: u32| rows.next_multiple_of(edge) * (4 * p.groups_out).next_multiple_of(edge);
+    Tile::shared(if area(128) <= area(64) / 8 * 9 {
+        128
+    } else {
+        64
+    })
+}
+
 /// As [`product`], from weights that are not packed: `[3,3,c_in,c_out]`, or `[3,3,c_out,c_in]` with the
 /// taps from the other end where `turned`. `side` is 2 or 4 outputs.
 pub(super) fn convolution(
