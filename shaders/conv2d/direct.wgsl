@@ -40,6 +40,8 @@ const PIXELS = 24u;
 override LANES: u32 = 8u;
 // Can a tap fall outside of x?
 override MASKED: bool = true;
+// Are there rows and columns between those of x?
+override DILATED: bool = true;
 
 // Input row or column under a tap; -1 in zero padding and between the pixels of a dilated input.
 fn origin(out: u32, tap: u32, before: i32, size: u32) -> i32 {
@@ -47,8 +49,11 @@ fn origin(out: u32, tap: u32, before: i32, size: u32) -> i32 {
     if params.replicate == 1u {
         return clamp(at, 0, i32(size) - 1);
     }
-    let d = i32(params.dilation);
-    return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
+    if DILATED {
+        let d = i32(params.dilation);
+        return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
+    }
+    return select(-1, at, at >= 0 && at < i32(size));
 }
 
 // An output pixel, and how many come after it in its slice.

@@ -4,10 +4,12 @@ enable wgpu_cooperative_matrix;
 // list them: SIDE×SIDE×SIDE, 8 in f32 and 16 in f16 with sums in f32 (the types Left, Right and Sum are
 // declared beside `real`).
 // A [rows, kh·kw·Ci] is x seen through the taps and never written down. Channels come in groups of 4.
-// Layout: x [N,H,W,Ci], weight [Co/T][kh·kw·Ci][T] with T = 4·SIDE (see pack.wgsl), bias [Co], y and
+// Layout: x [N,H,W,Ci], weight [Co/T][kh·kw·Ci][T] with T = 8·SIDE (see pack.wgsl), bias [Co], y and
 // residual [N,oH,oW,Co].
-// Grid: T pixels, T channels, slices. A workgroup is one subgroup and makes T × T outputs, 4 × 4
-// matrices; they go through shared memory, where each thread finds the outputs it finishes.
+// Grid: T pixels, T channels, slices. A workgroup is 2 × 4 subgroups and makes T × T outputs, each
+// subgroup 4 × 2 matrices; they go through shared memory, where each thread finds the outputs it
+// finishes. While a step is multiplied the next one is on its way from memory; it goes into the other
+// half of the tiles.
 
 struct Params {
     rows: u32,
@@ -39,47 +41,96 @@ struct Params {
 @group(0) @binding(3) var<storage, read> residual: array<real4>;
 @group(0) @binding(4) var<storage, read_write> y: array<result4>;
 
-override LANES: u32 = 32u;
+// Threads of a subgroup.
+const LANES = 32u;
+const THREADS = 8u * LANES;
 // Can a tap fall outside of x?
 override MASKED: bool = true;
-// Groups of input channels between two barriers.
-const DEPTH = 4u;
-const T = 4u * SIDE;
-// A little more than T and 4·DEPTH: rows begin in different banks, and at multiples of 16 bytes.
-const ROW = T + SIDE / 2u;
-const DEEP = 4u * DEPTH + SIDE / 2u;
+// Are there rows and columns between those of x?
+override DILATED: bool = true;
+const T = 8u * SIDE;
+// Groups of input channels in a step: two matrices deep.
+const DEPTH = SIDE / 2u;
+// A little more than T and a step, in groups: rows begin in different banks, at multiples of 16 bytes.
+const ROW = T / 4u + SIDE / 8u;
+const DEEP = DEPTH + SIDE / 8u;
+// Groups of x, and of the weights, that a thread brings.
+const SHARE = T * DEPTH / THREADS;
 
-var<workgroup> tile_x: array<real, T * DEEP>;
-var<workgroup> tile_w: array<real, 4u * DEPTH * ROW>;
-var<workgroup> tile_y: array<f32, T * ROW>;
+var<workgroup> tile_x: array<real4, 2u * T * DEEP>;
+var<workgroup> tile_w: array<real4, 8u * DEPTH * ROW>;
+// A matrix of every subgroup.
+var<workgroup> tile_y: array<vec4f, 8u * SIDE * (SIDE / 4u + 1u)>;
 
-// Input row or column under a tap; -1 in zero padding and between the pixels of a dilated input.
-fn origin(out: u32, tap: u32, before: i32, size: u32) -> i32 {
-    let at = i32(out * params.stride + tap) - before;
+// Where the taps of an output pixel begin: the first row of its picture, then row and column in it.
+struct Corner {
+    picture: u32,
+    y: i32,
+    x: i32,
+}
+
+fn corner(row: u32) -> Corner {
+    let y = row / params.out_w % params.out_h * params.stride;
+    let x = row % params.out_w * params.stride;
+    return Corner(row / params.out_w / params.out_h * params.h, i32(y) - params.top, i32(x) - params.left);
+}
+
+// A group of input channels under a tap.
+struct Step {
+    ky: u32,
+    kx: u32,
+    group: u32,
+}
+
+fn locate(step: u32) -> Step {
+    let tap = step / params.groups_in;
+    return Step(tap / params.kw, tap % params.kw, step % params.groups_in);
+}
+
+fn advance(from_step: Step) -> Step {
+    var s = from_step;
+    s.group += DEPTH;
+    while s.group >= params.groups_in {
+        s.group -= params.groups_in;
+        s.kx += 1u;
+        if s.kx == params.kw {
+            s.kx = 0u;
+            s.ky += 1u;
+        }
+    }
+    return s;
+}
+
+// Row or column of x; -1 in zero padding and between the pixels of a dilated input.
+fn origin(at: i32, size: u32) -> i32 {
     if params.replicate == 1u {
         return clamp(at, 0, i32(size) - 1);
     }
-    let d = i32(params.dilation);
-    return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
+    if DILATED {
+        let d = i32(params.dilation);
+        return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
+    }
+    return select(-1, at, at >= 0 && at < i32(size));
 }
 
-struct Pixel {
-    n: u32,
-    y: u32,
-    x: u32,
-}
-
-fn pixel(row: u32) -> Pixel {
-    return Pixel(row / params.out_w / params.out_h, row / params.out_w % params.out_h, row % params.out_w);
-}
-
-fn load(p: Pixel, tap: u32, group: u32) -> real4 {
-    let iy = origin(p.y, tap / params.kw, params.top, params.h);
-    let ix = origin(p.x, tap % params.kw, params.left, params.w);
+// Zeros where the sum has ended.
+fn load(c: Corner, s: Step, there: bool) -> real4 {
+    if !there {
+        return real4();
+    }
+    let iy = origin(c.y + i32(s.ky), params.h);
+    let ix = origin(c.x + i32(s.kx), params.w);
     if MASKED && (iy < 0 || ix < 0) {
         return real4();
     }
-    return x[((p.n * params.h + u32(iy)) * params.w + u32(ix)) * params.groups_in + group];
+    return x[((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in + s.group];
+}
+
+fn load_weights(at: u32, there: bool) -> real4 {
+    if !there {
+        return real4();
+    }
+    return weight[at];
 }
 
 fn store4(at: u32, group: u32, sum: vec4f) {
@@ -97,107 +148,99 @@ fn store4(at: u32, group: u32, sum: vec4f) {
     y[at + group] = result4(value);
 }
 
-@compute @workgroup_size(LANES)
+// Finishes a matrix of the subgroup, whose first row and group of channels are given.
+fn finish(sum: Sum, lane: u32, slice: u32, first: u32, group: u32) {
+    let from_y = lane / LANES * SIDE * (SIDE / 4u + 1u);
+    workgroupBarrier();
+    coopStoreT(sum, &tile_y[from_y], SIDE / 4u + 1u);
+    workgroupBarrier();
+    for (var i = lane % LANES; i < SIDE * SIDE / 4u; i += LANES) {
+        let row = first + i / (SIDE / 4u);
+        let column = i % (SIDE / 4u);
+        if row < params.rows {
+            let at = (slice * params.rows + row) * params.groups_out;
+            store4(at, group + column, tile_y[from_y + i / (SIDE / 4u) * (SIDE / 4u + 1u) + column]);
+        }
+    }
+}
+
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lane: u32) {
     let total = params.kh * params.kw * params.groups_in;
     let first = select(0u, tile.z * params.steps, params.split == 1u);
     let end = min(first + params.steps, total);
     let block = (tile.z * params.batched + tile.y) * total * T;
     let start = select(tile.z * params.rows, 0u, params.split == 1u);
+    // What this thread brings of a step: a group of some pixels and of some weights.
+    let mine = lane % DEPTH;
+    let row = lane / DEPTH;
+    var corners: array<Corner, SHARE>;
+    for (var i = 0u; i < SHARE; i++) {
+        corners[i] = corner(start + min(tile.x * T + row + i * (THREADS / DEPTH), params.rows - 1u));
+    }
+    var s = locate(first + mine);
+    var xs: array<real4, SHARE>;
+    var ws: array<real4, SHARE>;
+    for (var i = 0u; i < SHARE; i++) {
+        xs[i] = load(corners[i], s, first + mine < end);
+        ws[i] = load_weights(block + first * T + lane + i * THREADS, first + (lane + i * THREADS) / T < end);
+    }
+    // The matrices of this subgroup.
+    let down = lane / LANES / 4u * 4u * SIDE;
+    let across = lane / LANES % 4u * 2u * SIDE;
     var s00: Sum;
     var s01: Sum;
-    var s02: Sum;
-    var s03: Sum;
     var s10: Sum;
     var s11: Sum;
-    var s12: Sum;
-    var s13: Sum;
     var s20: Sum;
     var s21: Sum;
-    var s22: Sum;
-    var s23: Sum;
     var s30: Sum;
     var s31: Sum;
-    var s32: Sum;
-    var s33: Sum;
+    var half = 0u;
     for (var step = first; step < end; step += DEPTH) {
-        workgroupBarrier();
-        for (var i = lane; i < T * DEPTH; i += LANES) {
-            let at = step + i % DEPTH;
-            var value = real4();
-            if at < end {
-                let p = pixel(start + min(tile.x * T + i / DEPTH, params.rows - 1u));
-                value = load(p, at / params.groups_in, at % params.groups_in);
-            }
-            let to = i / DEPTH * DEEP + i % DEPTH * 4u;
-            tile_x[to] = value.x;
-            tile_x[to + 1u] = value.y;
-            tile_x[to + 2u] = value.z;
-            tile_x[to + 3u] = value.w;
-        }
-        for (var i = lane; i < 4u * DEPTH * SIDE; i += LANES) {
-            var value = real4();
-            if step + i / T < end {
-                value = weight[block + step * T + i];
-            }
-            let to = i / SIDE * ROW + i % SIDE * 4u;
-            tile_w[to] = value.x;
-            tile_w[to + 1u] = value.y;
-            tile_w[to + 2u] = value.z;
-            tile_w[to + 3u] = value.w;
+        for (var i = 0u; i < SHARE; i++) {
+            let at = lane + i * THREADS;
+            tile_x[half * T * DEEP + at / DEPTH * DEEP + mine] = xs[i];
+            tile_w[half * 4u * DEPTH * ROW + at / (T / 4u) * ROW + at % (T / 4u)] = ws[i];
         }
         workgroupBarrier();
+        let next = step + DEPTH;
+        if next < end {
+            s = advance(s);
+            for (var i = 0u; i < SHARE; i++) {
+                let at = lane + i * THREADS;
+                xs[i] = load(corners[i], s, next + mine < end);
+                ws[i] = load_weights(block + next * T + at, next + at / T < end);
+            }
+        }
         for (var k = 0u; k < 4u * DEPTH; k += SIDE) {
-            let x0 = coopLoadT<Left>(&tile_x[k], DEEP);
-            let x1 = coopLoadT<Left>(&tile_x[SIDE * DEEP + k], DEEP);
-            let x2 = coopLoadT<Left>(&tile_x[2u * SIDE * DEEP + k], DEEP);
-            let x3 = coopLoadT<Left>(&tile_x[3u * SIDE * DEEP + k], DEEP);
-            let w0 = coopLoadT<Right>(&tile_w[k * ROW], ROW);
-            let w1 = coopLoadT<Right>(&tile_w[k * ROW + SIDE], ROW);
-            let w2 = coopLoadT<Right>(&tile_w[k * ROW + 2u * SIDE], ROW);
-            let w3 = coopLoadT<Right>(&tile_w[k * ROW + 3u * SIDE], ROW);
+            let at_x = half * T * DEEP + down * DEEP + k / 4u;
+            let at_w = (half * 4u * DEPTH + k) * ROW + across / 4u;
+            let w0 = coopLoadT<Right>(&tile_w[at_w], ROW);
+            let w1 = coopLoadT<Right>(&tile_w[at_w + SIDE / 4u], ROW);
+            let x0 = coopLoadT<Left>(&tile_x[at_x], DEEP);
+            let x1 = coopLoadT<Left>(&tile_x[at_x + SIDE * DEEP], DEEP);
+            let x2 = coopLoadT<Left>(&tile_x[at_x + 2u * SIDE * DEEP], DEEP);
+            let x3 = coopLoadT<Left>(&tile_x[at_x + 3u * SIDE * DEEP], DEEP);
             s00 = coopMultiplyAdd(x0, w0, s00);
             s01 = coopMultiplyAdd(x0, w1, s01);
-            s02 = coopMultiplyAdd(x0, w2, s02);
-            s03 = coopMultiplyAdd(x0, w3, s03);
             s10 = coopMultiplyAdd(x1, w0, s10);
             s11 = coopMultiplyAdd(x1, w1, s11);
-            s12 = coopMultiplyAdd(x1, w2, s12);
-            s13 = coopMultiplyAdd(x1, w3, s13);
             s20 = coopMultiplyAdd(x2, w0, s20);
             s21 = coopMultiplyAdd(x2, w1, s21);
-            s22 = coopMultiplyAdd(x2, w2, s22);
-            s23 = coopMultiplyAdd(x2, w3, s23);
             s30 = coopMultiplyAdd(x3, w0, s30);
             s31 = coopMultiplyAdd(x3, w1, s31);
-            s32 = coopMultiplyAdd(x3, w2, s32);
-            s33 = coopMultiplyAdd(x3, w3, s33);
         }
+        half = 1u - half;
     }
-    coopStoreT(s00, &tile_y[SIDE * (0u * ROW + 0u)], ROW);
-    coopStoreT(s01, &tile_y[SIDE * (0u * ROW + 1u)], ROW);
-    coopStoreT(s02, &tile_y[SIDE * (0u * ROW + 2u)], ROW);
-    coopStoreT(s03, &tile_y[SIDE * (0u * ROW + 3u)], ROW);
-    coopStoreT(s10, &tile_y[SIDE * (1u * ROW + 0u)], ROW);
-    coopStoreT(s11, &tile_y[SIDE * (1u * ROW + 1u)], ROW);
-    coopStoreT(s12, &tile_y[SIDE * (1u * ROW + 2u)], ROW);
-    coopStoreT(s13, &tile_y[SIDE * (1u * ROW + 3u)], ROW);
-    coopStoreT(s20, &tile_y[SIDE * (2u * ROW + 0u)], ROW);
-    coopStoreT(s21, &tile_y[SIDE * (2u * ROW + 1u)], ROW);
-    coopStoreT(s22, &tile_y[SIDE * (2u * ROW + 2u)], ROW);
-    coopStoreT(s23, &tile_y[SIDE * (2u * ROW + 3u)], ROW);
-    coopStoreT(s30, &tile_y[SIDE * (3u * ROW + 0u)], ROW);
-    coopStoreT(s31, &tile_y[SIDE * (3u * ROW + 1u)], ROW);
-    coopStoreT(s32, &tile_y[SIDE * (3u * ROW + 2u)], ROW);
-    coopStoreT(s33, &tile_y[SIDE * (3u * ROW + 3u)], ROW);
-    workgroupBarrier();
-    for (var i = lane; i < T * SIDE; i += LANES) {
-        let row = tile.x * T + i / SIDE;
-        if row < params.rows {
-            let from_y = i / SIDE * ROW + i % SIDE * 4u;
-            let sum = vec4f(tile_y[from_y], tile_y[from_y + 1u], tile_y[from_y + 2u], tile_y[from_y + 3u]);
-            let at = (tile.z * params.rows + row) * params.groups_out;
-            store4(at, tile.y * SIDE + i % SIDE, sum);
-        }
-    }
+    let at = tile.x * T + down;
+    let group = (tile.y * T + across) / 4u;
+    finish(s00, lane, tile.z, at, group);
+    finish(s01, lane, tile.z, at, group + SIDE / 4u);
+    finish(s10, lane, tile.z, at + SIDE, group);
+    finish(s11, lane, tile.z, at + SIDE, group + SIDE / 4u);
+    finish(s20, lane, tile.z, at + 2u * SIDE, group);
+    finish(s21, lane, tile.z, at + 2u * SIDE, group + SIDE / 4u);
+    finish(s30, lane, tile.z, at + 3u * SIDE, group);
+    finish(s31, lane, tile.z, at + 3u * SIDE, group + SIDE / 4u);
 }

@@ -3,7 +3,8 @@
 // Layout: x [N,H,W,Ci], weight [Co/SIDE][kh·kw·Ci][SIDE] (see pack.wgsl), bias [Co], y and residual
 // [N,oH,oW,Co].
 // Grid: SIDE pixels, SIDE channels, slices. A workgroup makes SIDE × SIDE outputs, a thread 8 × 8: rows
-// and groups of channels SIDE/8 apart, so that neighbours read neighbouring banks.
+// and groups of channels SIDE/8 apart, so that neighbours read neighbouring banks. While a step is
+// multiplied the next one is on its way from memory; it goes into the other half of the tiles.
 
 struct Params {
     rows: u32,
@@ -39,40 +40,83 @@ override SIDE: u32 = 64u;
 override THREADS: u32 = 64u; // (SIDE / 8)²
 // Can a tap fall outside of x?
 override MASKED: bool = true;
-// Groups of input channels between two barriers.
-const DEPTH = 4u;
+// Are there rows and columns between those of x?
+override DILATED: bool = true;
+// Groups of input channels in a step.
+const DEPTH = 2u;
 
-// One group more in a row than needed: rows begin in different banks.
-var<workgroup> tile_x: array<vec4f, SIDE * (DEPTH + 1u)>;
-var<workgroup> tile_w: array<vec4f, DEPTH * 4u * (SIDE / 4u + 1u)>;
+var<workgroup> tile_x: array<vec4f, 2u * SIDE * DEPTH>;
+var<workgroup> tile_w: array<vec4f, 2u * SIDE * DEPTH>;
 
-// Input row or column under a tap; -1 in zero padding and between the pixels of a dilated input.
-fn origin(out: u32, tap: u32, before: i32, size: u32) -> i32 {
-    let at = i32(out * params.stride + tap) - before;
+// Where the taps of an output pixel begin: the first row of its picture, then row and column in it.
+struct Corner {
+    picture: u32,
+    y: i32,
+    x: i32,
+}
+
+fn corner(row: u32) -> Corner {
+    let y = row / params.out_w % params.out_h * params.stride;
+    let x = row % params.out_w * params.stride;
+    return Corner(row / params.out_w / params.out_h * params.h, i32(y) - params.top, i32(x) - params.left);
+}
+
+// A group of input channels under a tap.
+struct Step {
+    ky: u32,
+    kx: u32,
+    group: u32,
+}
+
+fn locate(step: u32) -> Step {
+    let tap = step / params.groups_in;
+    return Step(tap / params.kw, tap % params.kw, step % params.groups_in);
+}
+
+fn advance(from_step: Step) -> Step {
+    var s = from_step;
+    s.group += DEPTH;
+    while s.group >= params.groups_in {
+        s.group -= params.groups_in;
+        s.kx += 1u;
+        if s.kx == params.kw {
+            s.kx = 0u;
+            s.ky += 1u;
+        }
+    }
+    return s;
+}
+
+// Row or column of x; -1 in zero padding and between the pixels of a dilated input.
+fn origin(at: i32, size: u32) -> i32 {
     if params.replicate == 1u {
         return clamp(at, 0, i32(size) - 1);
     }
-    let d = i32(params.dilation);
-    return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
-}
-
-struct Pixel {
-    n: u32,
-    y: u32,
-    x: u32,
-}
-
-fn pixel(row: u32) -> Pixel {
-    return Pixel(row / params.out_w / params.out_h, row / params.out_w % params.out_h, row % params.out_w);
-}
-
-fn load(p: Pixel, tap: u32, group: u32) -> vec4f {
-    let iy = origin(p.y, tap / params.kw, params.top, params.h);
-    let ix = origin(p.x, tap % params.kw, params.left, params.w);
-    if MASKED && (iy < 0 || ix < 0) {
-        return vec4f();
+    if DILATED {
+        let d = i32(params.dilation);
+        return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
     }
-    return vec4f(x[((p.n * params.h + u32(iy)) * params.w + u32(ix)) * params.groups_in + group]);
+    return select(-1, at, at >= 0 && at < i32(size));
+}
+
+// Zeros where the sum has ended.
+fn load(c: Corner, s: Step, there: bool) -> real4 {
+    if !there {
+        return real4();
+    }
+    let iy = origin(c.y + i32(s.ky), params.h);
+    let ix = origin(c.x + i32(s.kx), params.w);
+    if MASKED && (iy < 0 || ix < 0) {
+        return real4();
+    }
+    return x[((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in + s.group];
+}
+
+fn load_weights(at: u32, there: bool) -> real4 {
+    if !there {
+        return real4();
+    }
+    return weight[at];
 }
 
 // 8 channels of a pixel.
@@ -81,8 +125,7 @@ struct Pair {
     b: vec4f,
 }
 
-fn weights(k: u32, column: u32) -> Pair {
-    let at = k * (SIDE / 4u + 1u) + column;
+fn weights(at: u32) -> Pair {
     return Pair(tile_w[at], tile_w[at + SIDE / 8u]);
 }
 
@@ -123,68 +166,62 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     let first = select(0u, tile.z * params.steps, params.split == 1u);
     let end = min(first + params.steps, total);
     let block = (tile.z * params.batched + tile.y) * total * SIDE;
-    // What this thread brings to shared memory: one group of up to four pixels.
-    let mine = lane % DEPTH;
-    let row = lane / DEPTH;
-    let apart = THREADS / DEPTH;
+    // What this thread brings of a step: one group of a pixel and one of weights; two where SIDE is 64.
     let start = select(tile.z * params.rows, 0u, params.split == 1u);
     let last = params.rows - 1u;
-    let p0 = pixel(start + min(tile.x * SIDE + row, last));
-    let p1 = pixel(start + min(tile.x * SIDE + row + apart, last));
-    let p2 = pixel(start + min(tile.x * SIDE + row + apart * 2u, last));
-    let p3 = pixel(start + min(tile.x * SIDE + row + apart * 3u, last));
+    let row = tile.x * SIDE + lane / DEPTH;
+    let c0 = corner(start + min(row, last));
+    let c1 = corner(start + min(row + THREADS / DEPTH, last));
+    let second = lane + THREADS;
+    var s = locate(first + lane % DEPTH);
+    var x0 = load(c0, s, first + lane % DEPTH < end);
+    var w0 = load_weights(block + first * SIDE + lane, first + lane / SIDE < end);
+    var x1 = real4();
+    var w1 = real4();
+    if SIDE == 64u {
+        x1 = load(c1, s, first + lane % DEPTH < end);
+        w1 = load_weights(block + first * SIDE + second, first + second / SIDE < end);
+    }
     let across = lane % (SIDE / 8u);
     let down = lane / (SIDE / 8u);
     var sum: array<Pair, 8>;
+    var half = 0u;
     for (var step = first; step < end; step += DEPTH) {
-        let tap = (step + mine) / params.groups_in;
-        let group = (step + mine) % params.groups_in;
-        let there = step + mine < end;
-        var x0 = vec4f();
-        var x1 = vec4f();
-        var x2 = vec4f();
-        var x3 = vec4f();
-        if there {
-            x0 = load(p0, tap, group);
-            x1 = load(p1, tap, group);
-            if SIDE == 64u {
-                x2 = load(p2, tap, group);
-                x3 = load(p3, tap, group);
-            }
-        }
-        workgroupBarrier();
-        let to = row * (DEPTH + 1u) + mine;
-        tile_x[to] = x0;
-        tile_x[to + apart * (DEPTH + 1u)] = x1;
+        tile_x[half + lane] = vec4f(x0);
+        tile_w[half + lane] = vec4f(w0);
         if SIDE == 64u {
-            tile_x[to + apart * 2u * (DEPTH + 1u)] = x2;
-            tile_x[to + apart * 3u * (DEPTH + 1u)] = x3;
-        }
-        for (var i = lane; i < DEPTH * SIDE; i += THREADS) {
-            let k = i / (SIDE / 4u);
-            var w = vec4f();
-            if step + k / 4u < end {
-                w = vec4f(weight[block + step * SIDE + i]);
-            }
-            tile_w[k * (SIDE / 4u + 1u) + i % (SIDE / 4u)] = w;
+            tile_x[half + second] = vec4f(x1);
+            tile_w[half + second] = vec4f(w1);
         }
         workgroupBarrier();
-        for (var k = 0u; k < DEPTH; k++) {
-            let w0 = weights(k * 4u, across);
-            let w1 = weights(k * 4u + 1u, across);
-            let w2 = weights(k * 4u + 2u, across);
-            let w3 = weights(k * 4u + 3u, across);
-            let at = down * (DEPTH + 1u) + k;
-            let next = SIDE / 8u * (DEPTH + 1u);
-            sum[0] = product(tile_x[at], w0, w1, w2, w3, sum[0]);
-            sum[1] = product(tile_x[at + next], w0, w1, w2, w3, sum[1]);
-            sum[2] = product(tile_x[at + next * 2u], w0, w1, w2, w3, sum[2]);
-            sum[3] = product(tile_x[at + next * 3u], w0, w1, w2, w3, sum[3]);
-            sum[4] = product(tile_x[at + next * 4u], w0, w1, w2, w3, sum[4]);
-            sum[5] = product(tile_x[at + next * 5u], w0, w1, w2, w3, sum[5]);
-            sum[6] = product(tile_x[at + next * 6u], w0, w1, w2, w3, sum[6]);
-            sum[7] = product(tile_x[at + next * 7u], w0, w1, w2, w3, sum[7]);
+        let next = step + DEPTH;
+        if next < end {
+            s = advance(s);
+            x0 = load(c0, s, next + lane % DEPTH < end);
+            w0 = load_weights(block + next * SIDE + lane, next + lane / SIDE < end);
+            if SIDE == 64u {
+                x1 = load(c1, s, next + lane % DEPTH < end);
+                w1 = load_weights(block + next * SIDE + second, next + second / SIDE < end);
+            }
         }
+        for (var k = 0u; k < DEPTH; k++) {
+            let column = half + k * SIDE + across;
+            let a = weights(column);
+            let b = weights(column + SIDE / 4u);
+            let c = weights(column + SIDE / 4u * 2u);
+            let d = weights(column + SIDE / 4u * 3u);
+            let at = half + down * DEPTH + k;
+            let apart = SIDE / 8u * DEPTH;
+            sum[0] = product(tile_x[at], a, b, c, d, sum[0]);
+            sum[1] = product(tile_x[at + apart], a, b, c, d, sum[1]);
+            sum[2] = product(tile_x[at + apart * 2u], a, b, c, d, sum[2]);
+            sum[3] = product(tile_x[at + apart * 3u], a, b, c, d, sum[3]);
+            sum[4] = product(tile_x[at + apart * 4u], a, b, c, d, sum[4]);
+            sum[5] = product(tile_x[at + apart * 5u], a, b, c, d, sum[5]);
+            sum[6] = product(tile_x[at + apart * 6u], a, b, c, d, sum[6]);
+            sum[7] = product(tile_x[at + apart * 7u], a, b, c, d, sum[7]);
+        }
+        half = SIDE * DEPTH - half;
     }
     let at = tile.x * SIDE + down;
     let column = tile.y * (SIDE / 4u) + across;

@@ -27,16 +27,15 @@ pub struct AdapterReport {
 }
 
 impl AdapterReport {
-    /// Can subgroups, all of one size, multiply the matrices of `conv2d/matrix.wgsl`: 16×16×16 in f16,
-    /// 8×8×8 in f32?
+    /// Can subgroups of 32 multiply the matrices of `conv2d/matrix.wgsl`: 16×16×16 in f16, 8×8×8 in f32?
     pub fn has_matrix_units(&self, half: bool) -> bool {
         let (shape, bytes) = match half {
-            true => ("16x16x16 F16->F32", 24 << 10),
-            false => ("8x8x8 F32->F32", 10 << 10),
+            true => ("16x16x16 F16->F32", 48 << 10),
+            false => ("8x8x8 F32->F32", 24 << 10),
         };
         self.cooperative_matrices.iter().any(|s| s == shape)
             && self.max_workgroup_bytes >= bytes
-            && self.subgroups.is_some_and(|[least, most]| least == most)
+            && self.subgroups == Some([32, 32])
     }
 }
 

@@ -68,9 +68,11 @@ pub(super) enum Product {
 impl Product {
     /// What should be fastest.
     pub fn likely(gpu: &Gpu, p: &Geometry) -> Self {
+        let area = |side| p.c_in.next_multiple_of(side) * p.c_out.next_multiple_of(side);
         match gpu.report().hardware {
             false => Self::Direct,
-            true if p.c_in.min(p.c_out) >= 128 => Self::Tile128,
+            // The larger one, unless much of it would lie beyond the last channel.
+            true if area(128) <= area(64) / 8 * 9 => Self::Tile128,
             true => Self::Tile64,
         }
     }

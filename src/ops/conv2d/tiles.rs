@@ -51,15 +51,15 @@ impl Tile {
         }
     }
 
-    /// 4 × 4 matrices on the matrix units of a subgroup: 32 pixels × 32 channels in f32, 64 × 64 in f16.
+    /// 8 × 8 matrices on the matrix units of 8 subgroups: 64 pixels × 64 channels in f32, 128 × 128 in f16.
     pub fn matrix(gpu: &Gpu) -> Self {
-        let side = if gpu.is_half() { 64 } else { 32 };
+        let side = if gpu.is_half() { 128 } else { 64 };
         Self {
             name: "conv2d/matrix",
             shader: MATRIX,
             pixels: side,
             channels: side,
-            constants: vec![("LANES", gpu.lanes().into())],
+            constants: Vec::new(),
         }
     }
 
@@ -223,6 +223,7 @@ pub(super) fn product(
     }
     let [across, down] = tile.workgroups(params.rows, params.groups_out);
     pass.constant("MASKED", f64::from(u8::from(params.masked())))
+        .constant("DILATED", f64::from(u8::from(params.dilation > 1)))
         .read(operands.x)
         .read(operands.weight)
         .read(operands.bias.unwrap_or(operands.weight))
@@ -273,11 +274,11 @@ mod tests {
     fn emulated(side: u32) -> String {
         let (_enable, text) = MATRIX.split_once('\n').unwrap();
         let text = [
+            ("const LANES = 32u;", "const LANES = 1u;"),
             ("coopLoadT<Left>(&tile_x[", "left(("),
             ("coopLoadT<Right>(&tile_w[", "right(("),
             ("coopMultiplyAdd(", "multiply_add("),
-            ("&tile_y[SIDE", "(SIDE"),
-            ("coopStoreT(", "put("),
+            ("coopStoreT(sum, &tile_y[from_y],", "put(sum, from_y,"),
             ("], DEEP)", "), DEEP)"),
             ("], ROW)", "), ROW)"),
         ]
@@ -290,13 +291,13 @@ mod tests {
         let matrix = |name: &str, tile: &str| {
             format!(
                 "fn {name}(at: u32, stride: u32) -> Sum {{ var m: Sum; for (var i = 0u; i < {count}u; i++) {{ \
-                 m[i] = f32({tile}[at + i / SIDE * stride + i % SIDE]); }} return m; }}\n"
+                 m[i] = f32({tile}[at + i / SIDE * stride + i % SIDE / 4u][i % 4u]); }} return m; }}\n"
             )
         };
         format!(
             "{text}\nconst SIDE = {side}u;\nalias Sum = array<f32, {count}>;\n{}{}\
              fn put(sum: Sum, at: u32, stride: u32) {{ var m = sum; for (var i = 0u; i < {count}u; i++) {{ \
-             tile_y[at + i / SIDE * stride + i % SIDE] = m[i]; }} }}\n\
+             tile_y[at + i / SIDE * stride + i % SIDE / 4u][i % 4u] = m[i]; }} }}\n\
              fn multiply_add(left: Sum, right: Sum, sum: Sum) -> Sum {{ var a = left; var b = right; \
              var c = sum; for (var i = 0u; i < {count}u; i++) {{ for (var k = 0u; k < SIDE; k++) {{ \
              c[i] += a[i / SIDE * SIDE + k] * b[k * SIDE + i % SIDE]; }} }} return c; }}\n",
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn the_kernel_for_matrix_units_computes_the_same() {
-        for (half, side, tolerance) in [(false, 2, 1e-6), (true, 2, 1e-3)] {
+        for (half, side, tolerance) in [(false, 4, 1e-6), (true, 4, 1e-3)] {
             let options = Options {
                 poison: true,
                 half,
@@ -355,9 +356,9 @@ mod tests {
             let found = run(&Tile {
                 name: "conv2d/emulated",
                 shader: emulated(side).leak(),
-                pixels: 4 * side,
-                channels: 4 * side,
-                constants: vec![("LANES", 1.0)],
+                pixels: 8 * side,
+                channels: 8 * side,
+                constants: Vec::new(),
             });
             assert_eq!(found.len(), expected.len());
             for (i, (f, e)) in found.iter().zip(&expected).enumerate() {

@@ -66,9 +66,8 @@ impl Variant {
     /// Can it run anything on this adapter, in this precision?
     pub fn runs_on(self, report: &AdapterReport, half: bool) -> bool {
         match self {
-            Self::Plain | Self::Direct | Self::Tile64 | Self::Split => true,
+            Self::Plain | Self::Direct | Self::Tile64 | Self::Tile128 | Self::Split => true,
             Self::Winograd2 | Self::Winograd4 => true,
-            Self::Tile128 => has_room_for_128(report),
             Self::Matrix => report.has_matrix_units(half),
         }
     }
@@ -91,19 +90,10 @@ impl Variant {
             Self::Matrix => Tile::matrix(gpu),
             Self::Plain | Self::Direct => Tile::direct(gpu),
             Self::Winograd2 | Self::Winograd4 if !gpu.report().hardware => Tile::direct(gpu),
-            Self::Winograd2 | Self::Winograd4 => {
-                Tile::shared(match has_room_for_128(gpu.report()) {
-                    true if p.groups_out >= 32 => 128,
-                    _ => 64,
-                })
-            }
+            Self::Winograd2 => winograd::tile(2, p),
+            Self::Winograd4 => winograd::tile(4, p),
         }
     }
-}
-
-/// The larger tile needs more than the 16 KiB that every GPU has.
-fn has_room_for_128(report: &AdapterReport) -> bool {
-    report.max_workgroup_bytes >= 20 * 1024
 }
 
 /// A convolution, or the gradient of its input where `turned`: a convolution with the taps from the
@@ -393,7 +383,7 @@ fn likely(gpu: &Gpu, p: &Params) -> Variant {
     if workgroups(64) < ENOUGH && p.steps >= 128 && Variant::Split.suits(gpu, p) {
         return Variant::Split;
     }
-    match has_room_for_128(gpu.report()) && workgroups(128) >= ENOUGH {
+    match workgroups(128) >= ENOUGH {
         true => Variant::Tile128,
         false => Variant::Tile64,
     }

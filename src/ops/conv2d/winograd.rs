@@ -71,6 +71,18 @@ pub(super) fn suits(gpu: &Gpu, (side, tile): (u32, &Tile), p: &tiles::Params) ->
     [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1] && fits
 }
 
+/// What makes the products on hardware: the larger tile, unless much of it would lie beyond the last
+/// tile of the picture or the last channel.
+pub(super) fn tile(side: u32, p: &tiles::Params) -> Tile {
+    let rows = Params::new(p, side).tiles;
+    let area = |edge: u32| rows.next_multiple_of(edge) * (4 * p.groups_out).next_multiple_of(edge);
+    Tile::shared(if area(128) <= area(64) / 8 * 9 {
+        128
+    } else {
+        64
+    })
+}
+
 fn pass<'a>(gpu: &'a Gpu, entry: &'static str, side: u32) -> Pass<'a> {
     let pass = gpu.pass(NAME, SHADER).entry(entry);
     pass.constant("TILE", side.into())
