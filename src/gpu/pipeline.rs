@@ -95,7 +95,6 @@ impl Gpu {
                     constants: &constants,
                     // Every kernel writes what it reads.
                     zero_initialize_workgroup_memory: false,
-                    ..Default::default()
                 },
                 cache: None,
             });
