@@ -27,8 +27,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let c = tile % tiles * 4u + lane % 4u;
     var sum = vec4f();
     if c < channels {
-        for (var pixel = lane / 4u; pixel < params.pixels; pixel += 16u) {
-            sum += vec4f(x4[(n * params.pixels + pixel) * channels + c]);
+        let step = 16u * channels;
+        let end = (n + 1u) * params.pixels * channels;
+        var i = (n * params.pixels + lane / 4u) * channels + c;
+        // Four loads under way: one after the other, each would be waited for.
+        for (; i + 3u * step < end; i += 4u * step) {
+            sum += (vec4f(x4[i]) + vec4f(x4[i + step])) + (vec4f(x4[i + 2u * step]) + vec4f(x4[i + 3u * step]));
+        }
+        for (; i < end; i += step) {
+            sum += vec4f(x4[i]);
         }
     }
     sums4[lane] = sum;

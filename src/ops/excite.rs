@@ -10,13 +10,14 @@ use crate::{Error, Result};
 const NAME: &str = "excite";
 const SHADER: &str = include_str!("../../shaders/excite.wgsl");
 
-/// The hidden channels that the shader has room for.
-const MAX_HIDDEN: usize = 1024;
+/// Outputs of a workgroup, as in the shader.
+const OF_HIDDEN: usize = 4;
+const OF_GATE: usize = 32;
 
 /// gate = σ(SiLU(x · reduce + bias) · expand + bias), x being the channels' means.
 ///
 /// x and gate `[N,1,1,C]`; `reduce` and `expand` are weight and bias of 1×1 convolutions: `[1,1,C,S]`
-/// and `[S]`, `[1,1,S,C]` and `[C]`, S up to 1024.
+/// and `[S]`, `[1,1,S,C]` and `[C]`.
 ///
 /// # Errors
 /// [`Error::Shape`] when they do not fit, or when a gradient is wanted.
@@ -34,8 +35,8 @@ pub fn excite(tape: &Tape, x: &Var, reduce: [&Tensor; 2], expand: [&Tensor; 2]) 
     ];
     let weights = [reduce[0], reduce[1], expand[0], expand[1]];
     let found = weights.map(Tensor::shape);
-    if [h, w] != [1, 1] || found != expected || shape.is_empty() || hidden > MAX_HIDDEN {
-        let expected = format!("x [N, 1, 1, {c}], weights and biases {expected:?}, hidden ≤ 1024");
+    if [h, w] != [1, 1] || found != expected || shape.is_empty() || hidden == 0 {
+        let expected = format!("x [N, 1, 1, {c}], weights and biases {expected:?}");
         return Err(Error::shape(NAME, expected, format!("{shape}, {found:?}")));
     }
     let params = Params {
@@ -51,10 +52,14 @@ pub fn excite(tape: &Tape, x: &Var, reduce: [&Tensor; 2], expand: [&Tensor; 2]) 
             Tensor::host_tensor(shape, cpu::excite(x.host(), reduce, expand, &params))
         }
         Device::Gpu(gpu) => {
-            let gate = gpu.alloc(shape.len())?;
-            let pass = gpu.pass(NAME, SHADER).read(x.buffer());
-            let pass = weights.iter().fold(pass, |pass, w| pass.read(w.buffer()));
-            pass.write(&gate).params(&params).groups([n as u32, 1, 1])?;
+            let (squeezed, gate) = (gpu.alloc_f32(n * hidden)?, gpu.alloc(shape.len())?);
+            let pass = gpu.pass(NAME, SHADER).entry("squeeze").read(x.buffer());
+            let pass = pass.read(w1.buffer()).read(b1.buffer()).write(&squeezed);
+            pass.params(&params)
+                .folded(n * hidden.div_ceil(OF_HIDDEN))?;
+            let pass = gpu.pass(NAME, SHADER).read(&squeezed);
+            let pass = pass.read(w2.buffer()).read(b2.buffer()).write(&gate);
+            pass.params(&params).folded(n * c.div_ceil(OF_GATE))?;
             Tensor::gpu_tensor(gpu, shape, gate)
         }
     };

@@ -5,13 +5,15 @@ use crate::ops::excite::{cost, excite};
 use crate::tensor::Shape;
 
 pub fn cases() -> Vec<Case> {
-    // More hidden channels than lanes, fewer, and a number that does not divide them.
+    // Fewer and more channels than lanes, numbers that divide nothing, and one of EfficientNet-B5's.
     [
         [1, 1, 1],
         [2, 24, 5],
         [3, 33, 48],
         [1, 70, 300],
         [2, 7, 256],
+        [2, 5, 1030],
+        [1, 1824, 76],
     ]
     .map(|[n, c, hidden]| {
         let x = Shape::from([n, 1, 1, c]);
