@@ -235,6 +235,7 @@ mod tests {
         let mut able = machine()[3].clone();
         able.cooperative_matrices = vec!["8x8x8 F32->F32".into()];
         able.subgroups = Some([32, 32]);
+        able.max_workgroup_bytes = 48 << 10;
         check_variant("matrix", &able, false).unwrap();
         check_variant("matrix", &able, true).unwrap_err();
     }

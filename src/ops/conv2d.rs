@@ -7,6 +7,8 @@ use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
 
+#[cfg(test)]
+mod emulated;
 mod gradient;
 mod pack;
 mod plain;

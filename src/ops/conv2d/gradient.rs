@@ -54,6 +54,9 @@ impl Params {
     }
 }
 
+const MATRIX: &str = "conv2d/gradient_matrix";
+pub(super) const MATRIX_SHADER: &str = include_str!("../../../shaders/conv2d/gradient_matrix.wgsl");
+
 /// What multiplies x and the gradient of the output.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Product {
@@ -63,6 +66,8 @@ pub(super) enum Product {
     Tile64,
     /// 128 × 128; 16 KiB suffice.
     Tile128,
+    /// On matrix units, for f16.
+    Matrix,
 }
 
 impl Product {
@@ -77,12 +82,18 @@ impl Product {
         }
     }
 
+    /// Can matrix units make it?
+    pub fn has_matrices(gpu: &Gpu) -> bool {
+        gpu.is_half() && gpu.report().has_matrix_units(true)
+    }
+
     /// What a profile calls it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
             Self::Tile64 => "tile64",
             Self::Tile128 => "tile128",
+            Self::Matrix => "matrix",
         }
     }
 
@@ -91,7 +102,7 @@ impl Product {
         match self {
             Self::Direct => 16,
             Self::Tile64 => 64,
-            Self::Tile128 => 128,
+            Self::Tile128 | Self::Matrix => 128,
         }
     }
 
@@ -120,7 +131,8 @@ impl Product {
         let dw = gpu.alloc_f32((slices * size) as usize)?;
         let pass = match self {
             Self::Direct => gpu.pass(NAME, SHADER).constant("LANES", gpu.lanes().into()),
-            _ => gpu
+            Self::Matrix => gpu.pass(MATRIX, MATRIX_SHADER),
+            Self::Tile64 | Self::Tile128 => gpu
                 .pass(SHARED, SHARED_SHADER)
                 .constant("SIDE", self.side().into())
                 .constant("THREADS", (self.side().pow(2) / 64).into()),
@@ -214,7 +226,7 @@ pub(super) fn bias(gpu: &Arc<Gpu>, grad: &Buffer, c_out: u32) -> Result<Buffer> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{plain, tuner::noise};
+    use super::super::{emulated, plain, sum, tuner::noise};
     use super::*;
     use crate::gpu::{self, Options};
 
@@ -265,6 +277,56 @@ mod tests {
                     let error = (f - e).abs();
                     assert!(error < 2e-5, "{product:?} {p:?}: {f} not {e}");
                 }
+            }
+        }
+    }
+    #[test]
+    fn the_kernel_for_matrix_units_computes_the_same() {
+        for (half, tolerance) in [(false, 2e-5), (true, 1e-3)] {
+            let options = Options {
+                poison: true,
+                half,
+                ..Options::default()
+            };
+            let gpu = gpu::open(0, &options).expect("an adapter");
+            // Neither channels nor pixels fill the tiles; slices of two rows, the last of one.
+            let p = Geometry {
+                n: 3,
+                h: 9,
+                w: 7,
+                c_in: 36,
+                out_h: 5,
+                out_w: 4,
+                c_out: 68,
+                kh: 3,
+                kw: 3,
+                stride: 2,
+                top: 1,
+                left: 1,
+                replicate: 0,
+                activation: 0,
+                slope: 0.0,
+                residual: 0,
+            };
+            let upload = |len: u32| gpu.upload(&noise(len)).expect("room");
+            let x = upload(p.n * p.h * p.w * p.c_in);
+            let grad = upload(p.n * p.out_h * p.out_w * p.c_out);
+            let [expected, _] = plain::backward_weight(&gpu, [&x, &grad], &p).unwrap();
+            let params = Params {
+                rows: 2,
+                ..Params::new(&p)
+            };
+            let dw = gpu.alloc_f32(8 * expected.len()).unwrap();
+            let pass = gpu.pass("conv2d/emulated_gradient", emulated::gradient(4));
+            let pass = pass.entry("weight").read(&x).read(&grad).write(&dw);
+            // Tiles of 32 × 32.
+            pass.params(&params).groups([9 * 2, 3, 8]).unwrap();
+            let dw = sum::slices(&gpu, dw, 8, params.groups_out).unwrap();
+            let (found, expected) = (gpu.read(&dw).unwrap(), gpu.read(&expected).unwrap());
+            assert_eq!(found.len(), expected.len());
+            for (f, e) in found.iter().zip(&expected) {
+                let error = (f - e).abs();
+                assert!(error < tolerance * (1.0 + e.abs()), "{half}: {f} not {e}");
             }
         }
     }

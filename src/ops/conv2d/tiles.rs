@@ -264,47 +264,9 @@ pub(super) fn split(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{pack, tuner};
+    use super::super::{emulated, pack, tuner};
     use super::*;
     use crate::gpu::{self, Options};
-
-    /// `conv2d/matrix.wgsl` for adapters without matrix units: every matrix is a small array, and a workgroup
-    /// is one thread. It shows that what is loaded, multiplied and stored is right; not that a driver's
-    /// matrices are.
-    fn emulated(side: u32) -> String {
-        let (_enable, text) = MATRIX.split_once('\n').unwrap();
-        let text = [
-            ("const LANES = 32u;", "const LANES = 1u;"),
-            ("coopLoadT<Left>(&tile_x[", "left(("),
-            ("coopLoadT<Right>(&tile_w[", "right(("),
-            ("coopMultiplyAdd(", "multiply_add("),
-            ("coopStoreT(sum, &tile_y[from_y],", "put(sum, from_y,"),
-            ("], DEEP)", "), DEEP)"),
-            ("], ROW)", "), ROW)"),
-        ]
-        .iter()
-        .fold(text.to_string(), |text, (from, to)| {
-            assert!(text.contains(from), "{from}");
-            text.replace(from, to)
-        });
-        let count = side * side;
-        let matrix = |name: &str, tile: &str| {
-            format!(
-                "fn {name}(at: u32, stride: u32) -> Sum {{ var m: Sum; for (var i = 0u; i < {count}u; i++) {{ \
-                 m[i] = f32({tile}[at + i / SIDE * stride + i % SIDE / 4u][i % 4u]); }} return m; }}\n"
-            )
-        };
-        format!(
-            "{text}\nconst SIDE = {side}u;\nalias Sum = array<f32, {count}>;\n{}{}\
-             fn put(sum: Sum, at: u32, stride: u32) {{ var m = sum; for (var i = 0u; i < {count}u; i++) {{ \
-             tile_y[at + i / SIDE * stride + i % SIDE / 4u][i % 4u] = m[i]; }} }}\n\
-             fn multiply_add(left: Sum, right: Sum, sum: Sum) -> Sum {{ var a = left; var b = right; \
-             var c = sum; for (var i = 0u; i < {count}u; i++) {{ for (var k = 0u; k < SIDE; k++) {{ \
-             c[i] += a[i / SIDE * SIDE + k] * b[k * SIDE + i % SIDE]; }} }} return c; }}\n",
-            matrix("left", "tile_x"),
-            matrix("right", "tile_w"),
-        )
-    }
 
     #[test]
     fn the_kernel_for_matrix_units_computes_the_same() {
@@ -355,7 +317,7 @@ mod tests {
             let expected = run(&Tile::direct(&gpu));
             let found = run(&Tile {
                 name: "conv2d/emulated",
-                shader: emulated(side).leak(),
+                shader: emulated::matrix(side),
                 pixels: 8 * side,
                 channels: 8 * side,
                 constants: Vec::new(),

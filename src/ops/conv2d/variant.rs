@@ -82,6 +82,17 @@ impl Variant {
         fits && self.runs_on(gpu.report(), gpu.is_half())
     }
 
+    /// Is its sum made in slices?
+    fn splits(self, gpu: &Gpu, p: &Params) -> bool {
+        let [across, down] = self.tile(gpu, p).workgroups(p.rows, p.groups_out);
+        match self {
+            Self::Split => true,
+            // Half of the device would wait.
+            Self::Matrix => 2 * across * down < ENOUGH && p.steps >= 128,
+            _ => false,
+        }
+    }
+
     /// What makes its matrix products.
     fn tile(self, gpu: &Gpu, p: &Params) -> Tile {
         match self {
@@ -132,13 +143,14 @@ pub(super) fn forward(
 
 /// Is a forward pass best made as [`partial`] sums?
 pub(super) fn is_split(gpu: &Arc<Gpu>, p: &Geometry) -> Result<bool> {
-    Ok(Call::forward(p).choose(gpu)? == Variant::Split)
+    let call = Call::forward(p);
+    Ok(call.choose(gpu)?.splits(gpu, &call.params))
 }
 
 /// x ∗ weight in slices that are not added up.
 pub(super) fn partial(gpu: &Arc<Gpu>, [x, weight]: [&Buffer; 2], p: &Geometry) -> Result<Partial> {
-    kernel::variant(Variant::Split.name());
     let call = Call::forward(p);
+    let variant = call.choose(gpu)?;
     let x = Wide::of(gpu, x, p.c_in)?;
     let operands = |weight| Operands {
         x: x.buffer(),
@@ -146,7 +158,7 @@ pub(super) fn partial(gpu: &Arc<Gpu>, [x, weight]: [&Buffer; 2], p: &Geometry) -
         bias: None,
         residual: None,
     };
-    let tile = Variant::Split.tile(gpu, &call.params);
+    let tile = variant.tile(gpu, &call.params);
     let weight = call.packed(gpu, weight, &tile)?;
     split(gpu, &tile, &operands(&weight), &call.params)
 }
@@ -202,6 +214,10 @@ pub(super) fn backward_weight(
             winograd::gradient::weight(gpu, [x, grad], (side, product), p)?
         }
         None => {
+            let product = match forced {
+                None | Some(Variant::Matrix) if Product::has_matrices(gpu) => Product::Matrix,
+                _ => product,
+            };
             kernel::variant(product.name());
             gradient::weight(gpu, [x, grad], product, p)?
         }
@@ -354,7 +370,7 @@ impl<'a> Call<'a> {
         } else {
             let packed = self.packed(gpu, inputs.weight, &tile)?;
             match variant {
-                Variant::Split => {
+                _ if variant.splits(gpu, params) => {
                     let partial = split(gpu, &tile, &operands(&packed), params)?;
                     sum::finish(gpu, &partial, &operands(&packed), params)?
                 }
