@@ -150,3 +150,31 @@ fn nested_work_is_counted_once() {
     assert!(recording.steps[0].own < long, "{recording:?}");
     assert!(outer.host.time <= recording.wall);
 }
+
+#[test]
+fn the_roof_counts_every_multiply_add() {
+    let Device::Gpu(gpu) = first_gpu() else {
+        unreachable!()
+    };
+    let start: Vec<f32> = (0..1024).map(|i| i as f32 / 100.0).collect();
+    let (from, to) = (gpu.upload(&start).unwrap(), gpu.alloc(1024).unwrap());
+    let params = Params {
+        count: 256,
+        rounds: 3,
+    };
+    let text = include_str!("../shaders/roof.wgsl");
+    let pass = gpu.pass("roof", text).entry("arithmetic");
+    pass.read(&from)
+        .write(&to)
+        .params(&params)
+        .run(256)
+        .unwrap();
+    let chain = |x: f32| (0..16 * 3).fold(f64::from(x), |x, _| x * 0.999 + 0.001);
+    for (x, found) in start.iter().zip(gpu.read(&to).unwrap()) {
+        let expected = chain(*x) + chain(x + 1.0);
+        assert!(
+            (f64::from(found) - expected).abs() < 1e-5 * expected,
+            "{x}: {found}, {expected}"
+        );
+    }
+}

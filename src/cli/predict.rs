@@ -26,19 +26,33 @@ struct Prediction<'a> {
 
 pub fn run(args: &Predict) -> Result<u8> {
     let device = device::open_to_score(&args.device, args.precision.value, false)?;
-    run_on(args, &device, &mut super::print)?;
+    run_with(args, &Loaded::new(args, &device)?, &mut super::print)?;
     Ok(0)
 }
 
+/// The model and its file.
+pub struct Loaded {
+    file: PathBuf,
+    detector: Detector,
+}
+
+impl Loaded {
+    /// # Errors
+    /// A file that is no model, or whose backbone has other weights than `args` says.
+    pub fn new(args: &Predict, device: &Device) -> Result<Self> {
+        let file = job::model_file(&args.model, "")?;
+        let detector = Detector::load(&file, device)?;
+        super::check_weights(&detector, args.weights.as_deref())?;
+        Ok(Self { file, detector })
+    }
+}
+
 /// Hands each line to `tell`.
-pub fn run_on(
+pub fn run_with(
     args: &Predict,
-    device: &Device,
+    Loaded { file, detector }: &Loaded,
     tell: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<()> {
-    let file = job::model_file(&args.model, "")?;
-    let detector = Detector::load(&file, device)?;
-    super::check_weights(&detector, args.weights.as_deref())?;
     let threshold = args.threshold.or(detector.threshold);
     let (rgb, depth) = (expand(&args.paths)?, expand(&args.depth)?);
     let modality = detector.config.input.modality;
@@ -83,7 +97,7 @@ pub fn run_on(
         let (rgb, depth) = inputs(i);
         detector.extractor.read(rgb, depth, None)
     };
-    let mut judge = Judge::new(&detector, threshold, &file);
+    let mut judge = Judge::new(detector, threshold, file);
     read_ahead(&numbers, read, |&i, part| {
         let (path, (rgb, depth)) = (&parts[i], inputs(i));
         let mut result = judge
@@ -155,7 +169,7 @@ fn free_stem(path: &Path, taken: &mut HashSet<String>) -> String {
 }
 
 /// Files, folders, and `-` for a list of paths on standard input.
-fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub fn expand(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut all = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {

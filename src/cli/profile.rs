@@ -1,7 +1,8 @@
 //! `astray profile`: runs a real job and tells where its time went; compares two such runs.
 
 use super::args::{self, Predict, ProfileArgs, ProfileJob, ProfileReport, Train};
-use super::{device, draw, output, predict, print, train};
+use super::predict::{self, Loaded};
+use super::{device, draw, output, print, train};
 use crate::detector::config::{Config, ImageSize};
 use crate::detector::{Choice, Detector, Extractor};
 use crate::files::write_atomic;
@@ -15,6 +16,7 @@ use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
@@ -36,6 +38,8 @@ struct Job<'a> {
     run: Work<'a>,
     /// Rounds where `--rounds` does not say, after one that is not counted where there are several.
     rounds: usize,
+    /// So long it goes on uncounted after the first run: the clock of an idle GPU rises slowly.
+    warm_up: Duration,
 }
 
 fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
@@ -98,8 +102,9 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     };
     let real = Predict {
         model,
-        paths,
-        depth,
+        // Here, as standard input can be read only once.
+        paths: predict::expand(&paths)?,
+        depth: predict::expand(&depth)?,
         out: None,
         json: false,
         threshold: None,
@@ -107,10 +112,20 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
         device: args.device.clone(),
         precision: args.precision.clone(),
     };
+    // Once, as on a line of parts.
+    let mut loaded = None;
+    let run = || {
+        let model = match loaded.take() {
+            Some(model) => model,
+            None => Loaded::new(&real, &device)?,
+        };
+        predict::run_with(&real, loaded.insert(model), &mut |_| Ok(()))
+    };
     let job = Job {
         name: format!("predict with {name} on {parts}"),
-        run: Box::new(|| predict::run_on(&real, &device, &mut |_| Ok(()))),
+        run: Box::new(run),
         rounds: 3,
+        warm_up: Duration::from_millis(300),
     };
     run_job(job, &device, &args.report)
 }
@@ -161,6 +176,7 @@ fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
         ),
         run: Box::new(|| train::run_on(&real, &device, &mut |_| Ok(()))),
         rounds: 1,
+        warm_up: Duration::ZERO,
     };
     run_job(job, &device, &args.report)
 }
@@ -215,6 +231,10 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
     let mut recordings = Vec::new();
     if rounds > 1 {
         (job.run)()?;
+        let start = Instant::now();
+        while start.elapsed() < job.warm_up {
+            (job.run)()?;
+        }
     }
     // The untrained model was made in this process.
     forget_peak_resident();

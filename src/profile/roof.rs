@@ -12,10 +12,15 @@ use std::time::{Duration, Instant};
 const SHADER: &str = include_str!("../../shaders/roof.wgsl");
 /// Larger than any cache, smaller than any binding.
 const COPIED: usize = 1 << 24;
-/// The best of so many runs counts.
+/// The best run counts of all in this time, in which an idle GPU's clock rises.
+const WARM_UP: Duration = Duration::from_millis(200);
+/// And of at least so many.
 const RUNS: usize = 5;
 /// Runs grow until one takes this long.
 const LONG_ENOUGH: Duration = Duration::from_millis(8);
+
+/// Operations of a thread of the shader's `arithmetic` in a round.
+const FLOPS: u64 = 2 * 8 * 16;
 
 /// f32, without matrix units.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,18 +38,18 @@ impl Roof {
     /// As the device.
     pub fn measure(device: &Device, timestamps: bool) -> Result<Self> {
         match device {
-            Device::Cpu => Ok(Self::of_cpu()),
+            Device::Cpu => Self::of_cpu(),
             Device::Gpu(gpu) => Self::of_gpu(gpu, timestamps),
         }
     }
 
-    fn of_cpu() -> Self {
+    fn of_cpu() -> Result<Self> {
         let (from, mut to) = (vec![1.0; COPIED], vec![0.0; COPIED]);
         let copy = best(|| {
             let start = Instant::now();
             cpu::copy(&from, &mut to);
-            start.elapsed()
-        });
+            Ok(start.elapsed())
+        })?;
         let mut params = Params {
             count: 4 * rayon::current_num_threads() as u32,
             rounds: 1 << 12,
@@ -57,12 +62,12 @@ impl Roof {
         while run(&params) < LONG_ENOUGH {
             params.rounds *= 2;
         }
-        let arithmetic = best(|| run(&params));
-        Self {
+        let arithmetic = best(|| Ok(run(&params)))?;
+        Ok(Self {
             gb_per_s: rate(8 * COPIED as u64, copy),
             gflops: rate(cpu::flops(&params), arithmetic),
             estimated: false,
-        }
+        })
     }
 
     fn of_gpu(gpu: &Arc<Gpu>, timestamps: bool) -> Result<Self> {
@@ -80,21 +85,17 @@ impl Roof {
             let timings = gpu.stop_timing()?;
             Ok((timings.launches[0].time, timings.estimated))
         };
-        let mut copy = Duration::MAX;
-        for _ in 0..=RUNS {
-            copy = copy.min(launch("copy", floats / 4, 1)?.0);
-        }
-        let (count, mut rounds) = (floats / 16, 16);
+        // So many rounds at least, or reading and writing `x` would count.
+        let (count, mut rounds) = (floats / 32, 16);
         while rounds < 1 << 14 && launch("arithmetic", count, rounds)?.0 < LONG_ENOUGH {
             rounds *= 2;
         }
-        let mut arithmetic = (Duration::MAX, true);
-        for _ in 0..RUNS {
-            arithmetic = arithmetic.min(launch("arithmetic", count, rounds)?);
-        }
-        let flops = 64 * count as u64 * u64::from(rounds);
+        // First, as it raises the clock the most.
+        let arithmetic = best(|| launch("arithmetic", count, rounds))?;
+        let copy = best(|| launch("copy", floats / 4, 1))?;
+        let flops = FLOPS * count as u64 * u64::from(rounds);
         Ok(Self {
-            gb_per_s: rate(8 * floats as u64, copy),
+            gb_per_s: rate(8 * floats as u64, copy.0),
             gflops: rate(flops, arithmetic.0),
             estimated: arithmetic.1,
         })
@@ -144,8 +145,16 @@ pub fn tells_time(gpu: &Arc<Gpu>) -> Result<bool> {
     Ok(!timings.estimated && timings.launches.iter().any(|l| !l.time.is_zero()))
 }
 
-fn best(mut run: impl FnMut() -> Duration) -> Duration {
-    (0..=RUNS).map(|_| run()).min().unwrap_or_default()
+/// Repeats for [`WARM_UP`].
+fn best<T: Ord>(mut run: impl FnMut() -> Result<T>) -> Result<T> {
+    let start = Instant::now();
+    let mut best = run()?;
+    let mut runs = 1;
+    while runs < RUNS || start.elapsed() < WARM_UP {
+        best = best.min(run()?);
+        runs += 1;
+    }
+    Ok(best)
 }
 
 fn rate(count: u64, time: Duration) -> f64 {

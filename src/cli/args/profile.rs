@@ -89,8 +89,8 @@ pub struct ProfileReport {
     /// Write a page with the roofline and the table
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Run the job so often, after one run that is not counted; 1 counts the first [default: 3 for
-    /// predict, 1 for train]
+    /// Run the job so often, after a run that is not counted (predict: more of them, for 0.3 s, and the
+    /// model is loaded in the first); 1 counts the first [default: 3 for predict, 1 for train]
     #[arg(long, value_name = "N", value_parser = positive)]
     pub rounds: Option<usize>,
     /// Print so many kernels
