@@ -69,8 +69,10 @@
 //!   changes those and writes the f16 from them, and a model file holds them. The loss is scaled, and the
 //!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
 //!   step, when it reads the loss.
-//! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader. No machine with such units has
-//!   run it yet: a test replaces its matrices with arrays, and the tuner checks it before it may win.
+//! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader (and another for the gradient of
+//!   weights, f16 alone). Of these f16 ran on a real GPU; a test replaces the matrices with arrays.
+//! - Kernels run without wgpu's checks of bounds, loops and divisions: they cost 12 to 28 % on an H100.
+//!   The self-test runs every kernel on odd sizes, and its memory holds NaN before.
 //!
 //! # The rules
 //!
