@@ -71,7 +71,7 @@
 //!   step, when it reads the loss.
 //! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader (and another for the gradient of
 //!   weights, f16 alone). Of these f16 ran on a real GPU; a test replaces the matrices with arrays.
-//! - Kernels run without run-time checks of bounds, loops and divisions: they cost 12 to 28 % on an H100.
+//! - Kernels run without run-time checks of bounds, loops and divisions: they cost 12 to 30 % on an H100.
 //!   The self-test runs every kernel on odd sizes, and its memory holds NaN before.
 //!
 //! # The rules

@@ -55,7 +55,7 @@ impl Gpu {
             label: Some(key.name),
             source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
         };
-        // Bounds, loops and divisions that are checked at run time cost 12 to 28 % (NOTEBOOK, H100).
+        // Bounds, loops and divisions that are checked at run time cost 12 to 30 % (NOTEBOOK, H100).
         let unchecked = wgpu::ShaderRuntimeChecks::unchecked();
         // SAFETY: the kernels are the program's own (or an engineer's, `--shaders`): naga validates them,
         // their loops end, and the self-test runs them on odd sizes.
