@@ -264,7 +264,7 @@ pub(super) fn split(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{emulated, pack, tuner};
+    use super::super::{emulated, pack, sum, tuner};
     use super::*;
     use crate::gpu::{self, Options};
 
@@ -302,7 +302,7 @@ mod tests {
             let weight = noise(9 * 12 * 76);
             let bias = noise(76);
             let residual = noise(2 * 5 * 4 * 76);
-            let run = |tile: &Tile| {
+            let run = |tile: &Tile, in_slices: bool| {
                 let packed =
                     pack::weights(&gpu, &weight, [9, 12, 76], tile.channels, false).unwrap();
                 let operands = Operands {
@@ -311,23 +311,33 @@ mod tests {
                     bias: Some(&bias),
                     residual: Some(&residual),
                 };
-                let y = product(&gpu, tile, &operands, 1, &params).unwrap();
+                let y = match in_slices {
+                    false => product(&gpu, tile, &operands, 1, &params).unwrap(),
+                    true => {
+                        let partial = split(&gpu, tile, &operands, &params).unwrap();
+                        assert!(partial.slices > 1);
+                        sum::finish(&gpu, &partial, &operands, &params).unwrap()
+                    }
+                };
                 gpu.read(&y).unwrap()
             };
-            let expected = run(&Tile::direct(&gpu));
-            let found = run(&Tile {
+            let expected = run(&Tile::direct(&gpu), false);
+            let emulated = Tile {
                 name: "conv2d/emulated",
                 shader: emulated::matrix(side),
                 pixels: 8 * side,
                 channels: 8 * side,
                 constants: Vec::new(),
-            });
-            assert_eq!(found.len(), expected.len());
-            for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
-                assert!(
-                    (f - e).abs() <= tolerance * (1.0 + e.abs()),
-                    "{side} {i}: {f} not {e}"
-                );
+            };
+            for in_slices in [false, true] {
+                let found = run(&emulated, in_slices);
+                assert_eq!(found.len(), expected.len());
+                for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
+                    assert!(
+                        (f - e).abs() <= tolerance * (1.0 + e.abs()),
+                        "{side} {i}: {f} not {e}"
+                    );
+                }
             }
         }
     }
