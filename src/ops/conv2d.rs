@@ -7,16 +7,19 @@ use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Shape, Tensor, same_device};
 use crate::{Error, Result};
 
+mod call;
 #[cfg(test)]
 mod emulated;
 mod gradient;
 mod pack;
 mod plain;
+mod plan;
 mod sample;
 mod sum;
 mod tiles;
 mod tuner;
 mod variant;
+mod weight;
 mod winograd;
 
 pub(super) use tiles::Partial;
@@ -232,12 +235,12 @@ pub(super) fn partial(
 ) -> Result<Option<(Partial, Shape)>> {
     let p = conv.params(x.shape(), weight.shape(), false)?;
     match same_device(NAME, &[x, weight])? {
-        Device::Gpu(gpu) if variant::is_split(gpu, &p)? => {
+        Device::Gpu(gpu) if call::is_split(gpu, &p)? => {
             let y = output(&p);
             let shapes = [x.shape(), weight.shape(), y];
             let cost = cost(x.shape(), weight.shape(), y);
             let _kernel = kernel(NAME, "forward", &shapes, cost);
-            let partial = variant::partial(gpu, [x, weight].map(Tensor::buffer), &p)?;
+            let partial = call::partial(gpu, [x, weight].map(Tensor::buffer), &p)?;
             Ok(Some((partial, y)))
         }
         _ => Ok(None),
@@ -289,7 +292,7 @@ fn forward(
         }
         Device::Gpu(gpu) => {
             let inputs = [x, weight, bias].map(Tensor::buffer);
-            let y = variant::forward(gpu, inputs, residual.map(Tensor::buffer), p)?;
+            let y = call::forward(gpu, inputs, residual.map(Tensor::buffer), p)?;
             Ok(Tensor::gpu_tensor(gpu, shape, y))
         }
     }
@@ -305,7 +308,7 @@ fn backward_input(grad: &Tensor, weight: &Tensor, x: Shape, p: &Params) -> Resul
             cpu::backward_input(grad.host(), weight.host(), p),
         )),
         Device::Gpu(gpu) => {
-            let dx = variant::backward_input(gpu, [grad, weight].map(Tensor::buffer), p)?;
+            let dx = call::backward_input(gpu, [grad, weight].map(Tensor::buffer), p)?;
             Ok(Tensor::gpu_tensor(gpu, x, dx))
         }
     }
@@ -330,7 +333,7 @@ fn backward_weight(
             ))
         }
         Device::Gpu(gpu) => {
-            let [dw, db] = variant::backward_weight(gpu, [x, grad].map(Tensor::buffer), p)?;
+            let [dw, db] = weight::backward(gpu, [x, grad].map(Tensor::buffer), p)?;
             Ok((
                 Tensor::gpu_tensor(gpu, weight, dw),
                 Tensor::gpu_tensor(gpu, bias, db),

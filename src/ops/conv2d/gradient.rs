@@ -1,7 +1,7 @@
 //! Gradients of a convolution on a GPU.
 
 use super::pack::{self, Wide};
-use super::tiles::{ENOUGH, padded};
+use super::tiles::padded;
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
@@ -9,9 +9,9 @@ use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
 const NAME: &str = "conv2d/gradient";
-const SHADER: &str = include_str!("../../../shaders/conv2d/gradient.wgsl");
+pub(super) const SHADER: &str = include_str!("../../../shaders/conv2d/gradient.wgsl");
 const SHARED: &str = "conv2d/gradient_shared";
-const SHARED_SHADER: &str = include_str!("../../../shaders/conv2d/gradient_shared.wgsl");
+pub(super) const SHARED_SHADER: &str = include_str!("../../../shaders/conv2d/gradient_shared.wgsl");
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
@@ -87,16 +87,6 @@ impl Product {
         gpu.is_half() && gpu.report().has_matrix_units(true)
     }
 
-    /// What a profile calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Direct => "direct",
-            Self::Tile64 => "tile64",
-            Self::Tile128 => "tile128",
-            Self::Matrix => "matrix",
-        }
-    }
-
     /// Channels along a side of the sums of a workgroup, or of a thread in registers.
     fn side(self) -> u32 {
         match self {
@@ -117,6 +107,18 @@ impl Product {
             across.div_ceil(lanes),
             (4 * p.groups_out).div_ceil(self.side()),
         ]
+    }
+
+    /// Slices for about so many workgroups, as far as rows and a binding allow.
+    pub fn slices(self, gpu: &Gpu, p: &Geometry, workgroups: u32) -> u32 {
+        let params = Params::new(p);
+        let size = 16 * p.kh * p.kw * params.groups_in * params.groups_out;
+        let fits = (gpu.max_elements() / size as usize).max(1) as u32;
+        let [across, down] = self.workgroups(gpu, &params);
+        workgroups
+            .div_ceil(across * down)
+            .min(fits)
+            .min(params.rows)
     }
 
     /// dW of each slice, `[slices, kh, kw, 4·groups_in, 4·groups_out]`, f32.
@@ -190,21 +192,16 @@ pub(super) fn fold(gpu: &Arc<Gpu>, dx: &Buffer, p: &Geometry) -> Result<Buffer> 
     pack::narrow(gpu, folded, p.c_in)
 }
 
-/// dL/dweight `[kh,kw,c_in,c_out]`, f32.
+/// dL/dweight `[kh,kw,c_in,c_out]`, f32, from sums in about so many slices.
 pub(super) fn weight(
     gpu: &Arc<Gpu>,
     [x, grad]: [&Buffer; 2],
-    product: Product,
+    (product, slices): (Product, u32),
     p: &Geometry,
 ) -> Result<Buffer> {
     let (x, grad) = (Wide::of(gpu, x, p.c_in)?, Wide::of(gpu, grad, p.c_out)?);
     let params = Params::new(p);
-    let size = 16 * p.kh * p.kw * params.groups_in * params.groups_out;
-    let [across, down] = product.workgroups(gpu, &params);
-    // More slices than needed would only be more to add up.
-    let wanted = ENOUGH.div_ceil(across * down).min(params.rows);
-    let fits = (gpu.max_elements() / size as usize).max(1) as u32;
-    let rows = params.rows.div_ceil(wanted.min(fits));
+    let rows = params.rows.div_ceil(slices);
     let slices = params.rows.div_ceil(rows);
     let operands = [x.buffer(), grad.buffer()];
     let dw = product.run(gpu, operands, slices, &Params { rows, ..params })?;
@@ -226,7 +223,7 @@ pub(super) fn bias(gpu: &Arc<Gpu>, grad: &Buffer, c_out: u32) -> Result<Buffer> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::{emulated, plain, sum, tuner::noise};
+    use super::super::{emulated, plain, sum, tiles::ENOUGH, tuner::noise};
     use super::*;
     use crate::gpu::{self, Options};
 
@@ -270,7 +267,8 @@ mod tests {
             let [expected, _] = plain::backward_weight(&gpu, [&x, &grad], &p).unwrap();
             let expected = gpu.read(&expected).unwrap();
             for product in [Product::Direct, Product::Tile64, Product::Tile128] {
-                let dw = weight(&gpu, [&x, &grad], product, &p).unwrap();
+                let slices = product.slices(&gpu, &p, ENOUGH);
+                let dw = weight(&gpu, [&x, &grad], (product, slices), &p).unwrap();
                 let found = gpu.read(&dw).unwrap();
                 assert_eq!(found.len(), expected.len());
                 for (f, e) in found.iter().zip(&expected) {

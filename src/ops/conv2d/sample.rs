@@ -60,6 +60,26 @@ pub(super) fn backward_input(p: &Params, inputs: &[Vec<f32>], pixel: usize) -> V
     sums
 }
 
+/// The output channels of a tap and an input channel, its "pixel", of dL/dweight; `inputs` are x and dL/dy.
+pub(super) fn backward_weight(p: &Params, inputs: &[Vec<f32>], pixel: usize) -> Vec<f64> {
+    let (c_in, c_out) = (p.c_in as usize, p.c_out as usize);
+    let [tap, ci] = [pixel / c_in, pixel % c_in];
+    let [ky, kx] = [tap as u32 / p.kw, tap as u32 % p.kw];
+    let mut sums = vec![0.0; c_out];
+    for (out, grad) in inputs[1].chunks_exact(c_out).enumerate() {
+        let [n, oy, ox] = place(out, [p.out_h, p.out_w]);
+        let iy = p.source(oy as u32, ky, p.top, p.h);
+        let ix = p.source(ox as u32, kx, p.left, p.w);
+        let (Some(iy), Some(ix)) = (iy, ix) else {
+            continue;
+        };
+        let x = inputs[0][((n * p.h as usize + iy) * p.w as usize + ix) * c_in + ci];
+        let products = grad.iter().map(|&g| f64::from(x) * f64::from(g));
+        sums.iter_mut().zip(products).for_each(|(sum, p)| *sum += p);
+    }
+    sums
+}
+
 /// Picture, row and column.
 fn place(pixel: usize, [h, w]: [u32; 2]) -> [usize; 3] {
     let [h, w] = [h, w].map(|size| size as usize);
@@ -105,15 +125,18 @@ mod tests {
             let weight = noise(kh * kw * 15);
             let forwards = [noise(inside), weight.clone(), noise(3)];
             let y = conv2d::forward(&forwards[0], &weight, &forwards[2], None, f, &p);
+            let weights = [noise(inside), noise(outside)];
+            let (dw, _) = conv2d::backward_weight(&weights[0], &weights[1], &p);
             let backwards = [noise(outside), weight];
             let dx = conv2d::backward_input(&backwards[0], &backwards[1], &p);
             assert_eq!([y.len(), dx.len()], [outside as usize, inside as usize]);
             let y_found = (0..y.len() / 3).flat_map(|pixel| forward(&p, &forwards, pixel));
             let dx_found =
                 (0..dx.len() / 5).flat_map(|pixel| backward_input(&p, &backwards, pixel));
-            let found: Vec<f64> = y_found.chain(dx_found).collect();
-            assert_eq!(found.len(), y.len() + dx.len());
-            for (found, expected) in found.iter().zip(y.iter().chain(&dx)) {
+            let dw_found = (0..dw.len() / 3).flat_map(|pixel| backward_weight(&p, &weights, pixel));
+            let found: Vec<f64> = y_found.chain(dx_found).chain(dw_found).collect();
+            assert_eq!(found.len(), y.len() + dx.len() + dw.len());
+            for (found, expected) in found.iter().zip(y.iter().chain(&dx).chain(&dw)) {
                 assert!((found - f64::from(*expected)).abs() < 2e-5, "{p:?}");
             }
         }

@@ -240,18 +240,16 @@ pub(in crate::ops) struct Partial {
     pub slices: u32,
 }
 
-/// The same with the sum over steps in slices.
+/// The same with the sum over steps in about so many slices.
 pub(super) fn split(
     gpu: &Arc<Gpu>,
     tile: &Tile,
     operands: &Operands,
+    slices: u32,
     params: &Params,
 ) -> Result<Partial> {
-    let [across, down] = tile.workgroups(params.rows, params.groups_out);
-    let size = (4 * params.rows * params.groups_out) as usize;
-    let fits = (gpu.max_elements() / size).max(1) as u32;
-    let slices = (ENOUGH.div_ceil(across * down)).min(fits);
-    let steps = params.steps.div_ceil(slices).next_multiple_of(4);
+    // A slice begins where a step of any kernel does.
+    let steps = params.steps.div_ceil(slices).next_multiple_of(8);
     let slices = params.steps.div_ceil(steps);
     let raw = Params {
         steps,
@@ -314,7 +312,7 @@ mod tests {
                 let y = match in_slices {
                     false => product(&gpu, tile, &operands, 1, &params).unwrap(),
                     true => {
-                        let partial = split(&gpu, tile, &operands, &params).unwrap();
+                        let partial = split(&gpu, tile, &operands, 3, &params).unwrap();
                         assert!(partial.slices > 1);
                         sum::finish(&gpu, &partial, &operands, &params).unwrap()
                     }
