@@ -37,9 +37,12 @@ const T = 8u * SIDE;
 const DEPTH = 2u * SIDE;
 // A little more than T, in groups: rows begin in different banks, at multiples of 16 bytes.
 const ROW = T / 4u + SIDE / 8u;
-// Groups of x, and of dy, that a thread brings of a step, and the pixels from one to the next.
-const SHARE = DEPTH * (T / 4u) / THREADS;
-const APART = THREADS / (T / 4u);
+// Threads that bring a pixel, and the groups of x, and of dy, that each of them brings: 4, or 1 where
+// SIDE is 8.
+const APART = THREADS / DEPTH;
+const SHARE = T / 4u / APART;
+// Outside of x.
+const NONE = 0xffffffffu;
 
 var<workgroup> tile_x: array<real4, 2u * DEPTH * ROW>;
 var<workgroup> tile_dy: array<real4, 2u * DEPTH * ROW>;
@@ -69,8 +72,8 @@ fn locate(number: u32) -> Pixel {
 
 fn advance(from_pixel: Pixel) -> Pixel {
     var p = from_pixel;
-    p.number += APART;
-    p.x += APART;
+    p.number += DEPTH;
+    p.x += DEPTH;
     while p.x >= params.out_w {
         p.x -= params.out_w;
         p.y += 1u;
@@ -82,20 +85,51 @@ fn advance(from_pixel: Pixel) -> Pixel {
     return p;
 }
 
-fn load(p: Pixel, ky: u32, kx: u32, group: u32, end: u32) -> real4 {
-    let iy = origin(p.y, ky, params.top, params.h);
-    let ix = origin(p.x, kx, params.left, params.w);
-    if p.number >= end || group >= params.groups_in || iy < 0 || ix < 0 {
-        return real4();
-    }
-    return x[((p.n * params.h + u32(iy)) * params.w + u32(ix)) * params.groups_in + group];
+// What a thread brings of a pixel; the first alone where SHARE is 1.
+struct Share {
+    a: real4,
+    b: real4,
+    c: real4,
+    d: real4,
 }
 
-fn load_dy(p: Pixel, group: u32, end: u32) -> real4 {
-    if p.number >= end || group >= params.groups_out {
+fn load(from_x: u32, group: u32) -> real4 {
+    if from_x == NONE || group >= params.groups_in {
         return real4();
     }
-    return dy[p.number * params.groups_out + group];
+    return x[from_x + group];
+}
+
+fn share(p: Pixel, ky: u32, kx: u32, group: u32, end: u32) -> Share {
+    let iy = origin(p.y, ky, params.top, params.h);
+    let ix = origin(p.x, kx, params.left, params.w);
+    let inside = p.number < end && iy >= 0 && ix >= 0;
+    let found = ((p.n * params.h + u32(iy)) * params.w + u32(ix)) * params.groups_in;
+    let from_x = select(NONE, found, inside);
+    var s = Share(load(from_x, group), real4(), real4(), real4());
+    if SHARE == 4u {
+        s.b = load(from_x, group + APART);
+        s.c = load(from_x, group + 2u * APART);
+        s.d = load(from_x, group + 3u * APART);
+    }
+    return s;
+}
+
+fn load_dy(number: u32, group: u32, end: u32) -> real4 {
+    if number >= end || group >= params.groups_out {
+        return real4();
+    }
+    return dy[number * params.groups_out + group];
+}
+
+fn share_dy(number: u32, group: u32, end: u32) -> Share {
+    var s = Share(load_dy(number, group, end), real4(), real4(), real4());
+    if SHARE == 4u {
+        s.b = load_dy(number, group + APART, end);
+        s.c = load_dy(number, group + 2u * APART, end);
+        s.d = load_dy(number, group + 3u * APART, end);
+    }
+    return s;
 }
 
 // Stores a matrix of the subgroup: `base` is the row of dW where the tap begins, `ci` an input channel.
@@ -122,18 +156,14 @@ fn weight(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) l
     let kx = tap % params.kw;
     let end = min((tile.z + 1u) * params.rows, params.n * params.out_h) * params.out_w;
     let start = tile.z * params.rows * params.out_w;
-    // What this thread brings of a step: the same groups of some pixels.
-    let mine = lane % (T / 4u);
+    // What this thread brings of a step: some groups of a pixel.
+    let mine = lane % APART;
     let ci = tile.x % blocks * (T / 4u) + mine;
     let co = tile.y * (T / 4u) + mine;
-    var p = locate(start + lane / (T / 4u));
-    var xs: array<real4, SHARE>;
-    var dys: array<real4, SHARE>;
-    for (var i = 0u; i < SHARE; i++) {
-        xs[i] = load(p, ky, kx, ci, end);
-        dys[i] = load_dy(p, co, end);
-        p = advance(p);
-    }
+    let to = lane / APART * ROW + mine;
+    var p = locate(start + lane / APART);
+    var xs = share(p, ky, kx, ci, end);
+    var dys = share_dy(p.number, co, end);
     // The matrices of this subgroup.
     let down = lane / LANES / 4u * 4u * SIDE;
     let across = lane / LANES % 4u * 2u * SIDE;
@@ -147,18 +177,22 @@ fn weight(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) l
     var s31: Sum;
     var half = 0u;
     for (var step = start; step < end; step += DEPTH) {
-        for (var i = 0u; i < SHARE; i++) {
-            let at = (half * DEPTH + lane / (T / 4u) + i * APART) * ROW + mine;
-            tile_x[at] = xs[i];
-            tile_dy[at] = dys[i];
+        let at = half * DEPTH * ROW + to;
+        tile_x[at] = xs.a;
+        tile_dy[at] = dys.a;
+        if SHARE == 4u {
+            tile_x[at + APART] = xs.b;
+            tile_x[at + 2u * APART] = xs.c;
+            tile_x[at + 3u * APART] = xs.d;
+            tile_dy[at + APART] = dys.b;
+            tile_dy[at + 2u * APART] = dys.c;
+            tile_dy[at + 3u * APART] = dys.d;
         }
         workgroupBarrier();
         if step + DEPTH < end {
-            for (var i = 0u; i < SHARE; i++) {
-                xs[i] = load(p, ky, kx, ci, end);
-                dys[i] = load_dy(p, co, end);
-                p = advance(p);
-            }
+            p = advance(p);
+            xs = share(p, ky, kx, ci, end);
+            dys = share_dy(p.number, co, end);
         }
         for (var k = 0u; k < DEPTH; k += SIDE) {
             let at_x = (half * DEPTH + k) * ROW + down / 4u;

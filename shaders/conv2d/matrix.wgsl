@@ -9,7 +9,8 @@ enable wgpu_cooperative_matrix;
 // Grid: T pixels, T channels, slices. A workgroup is 2 × 4 subgroups and makes T × T outputs, each
 // subgroup 4 × 2 matrices; they go through shared memory, where each thread finds the outputs it
 // finishes. While a step is multiplied the next one is on its way from memory; it goes into the other
-// half of the tiles.
+// half of the tiles. What a thread brings has names, not indices, and where a tap finds its pixels is
+// worked out once a tap: addresses are otherwise more work than products.
 
 struct Params {
     rows: u32,
@@ -54,8 +55,13 @@ const DEPTH = SIDE / 2u;
 // A little more than T and a step, in groups: rows begin in different banks, at multiples of 16 bytes.
 const ROW = T / 4u + SIDE / 8u;
 const DEEP = DEPTH + SIDE / 8u;
-// Groups of x, and of the weights, that a thread brings.
+// Groups of x, and of the weights, that a thread brings: 4, or 1 where SIDE is 8.
 const SHARE = T * DEPTH / THREADS;
+// Pixels from one of them to the next, and rows of weights.
+const APART = THREADS / DEPTH;
+const APART_W = THREADS / (T / 4u);
+// Outside of x.
+const NONE = 0xffffffffu;
 
 var<workgroup> tile_x: array<real4, 2u * T * DEEP>;
 var<workgroup> tile_w: array<real4, 8u * DEPTH * ROW>;
@@ -87,9 +93,9 @@ fn locate(step: u32) -> Step {
     return Step(tap / params.kw, tap % params.kw, step % params.groups_in);
 }
 
-fn advance(from_step: Step) -> Step {
+// The same channels under the tap after it.
+fn wrapped(from_step: Step) -> Step {
     var s = from_step;
-    s.group += DEPTH;
     while s.group >= params.groups_in {
         s.group -= params.groups_in;
         s.kx += 1u;
@@ -113,17 +119,22 @@ fn origin(at: i32, size: u32) -> i32 {
     return select(-1, at, at >= 0 && at < i32(size));
 }
 
-// Zeros where the sum has ended.
-fn load(c: Corner, s: Step, there: bool) -> real4 {
-    if !there {
-        return real4();
-    }
+// Where a tap finds a pixel's groups of input channels.
+fn under(c: Corner, s: Step) -> u32 {
     let iy = origin(c.y + i32(s.ky), params.h);
     let ix = origin(c.x + i32(s.kx), params.w);
     if MASKED && (iy < 0 || ix < 0) {
+        return NONE;
+    }
+    return ((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in;
+}
+
+// Zeros where the sum has ended.
+fn load(from_x: u32, group: u32, there: bool) -> real4 {
+    if !there || MASKED && from_x == NONE {
         return real4();
     }
-    return x[((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in + s.group];
+    return x[from_x + group];
 }
 
 fn load_weights(at: u32, there: bool) -> real4 {
@@ -131,6 +142,35 @@ fn load_weights(at: u32, there: bool) -> real4 {
         return real4();
     }
     return weight[at];
+}
+
+// What a thread brings; the first alone where SHARE is 1.
+struct Share {
+    a: real4,
+    b: real4,
+    c: real4,
+    d: real4,
+}
+
+fn share(from_x: vec4u, group: u32, there: bool) -> Share {
+    var s = Share(load(from_x.x, group, there), real4(), real4(), real4());
+    if SHARE == 4u {
+        s.b = load(from_x.y, group, there);
+        s.c = load(from_x.z, group, there);
+        s.d = load(from_x.w, group, there);
+    }
+    return s;
+}
+
+// `left`: groups of channels up to the end of the sum.
+fn share_weights(at: u32, lane: u32, left: u32) -> Share {
+    var s = Share(load_weights(at, lane / T < left), real4(), real4(), real4());
+    if SHARE == 4u {
+        s.b = load_weights(at + THREADS, (lane + THREADS) / T < left);
+        s.c = load_weights(at + 2u * THREADS, (lane + 2u * THREADS) / T < left);
+        s.d = load_weights(at + 3u * THREADS, (lane + 3u * THREADS) / T < left);
+    }
+    return s;
 }
 
 fn store4(at: u32, group: u32, sum: vec4f) {
@@ -174,17 +214,17 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     // What this thread brings of a step: a group of some pixels and of some weights.
     let mine = lane % DEPTH;
     let row = lane / DEPTH;
-    var corners: array<Corner, SHARE>;
-    for (var i = 0u; i < SHARE; i++) {
-        corners[i] = corner(start + min(tile.x * T + row + i * (THREADS / DEPTH), params.rows - 1u));
-    }
+    let last = params.rows - 1u;
+    let c0 = corner(start + min(tile.x * T + row, last));
+    let c1 = corner(start + min(tile.x * T + row + APART, last));
+    let c2 = corner(start + min(tile.x * T + row + 2u * APART, last));
+    let c3 = corner(start + min(tile.x * T + row + 3u * APART, last));
+    let to_x = row * DEEP + mine;
+    let to_w = lane / (T / 4u) * ROW + lane % (T / 4u);
     var s = locate(first + mine);
-    var xs: array<real4, SHARE>;
-    var ws: array<real4, SHARE>;
-    for (var i = 0u; i < SHARE; i++) {
-        xs[i] = load(corners[i], s, first + mine < end);
-        ws[i] = load_weights(block + first * T + lane + i * THREADS, first + (lane + i * THREADS) / T < end);
-    }
+    var from_x = vec4u(under(c0, s), under(c1, s), under(c2, s), under(c3, s));
+    var xs = share(from_x, s.group, first + mine < end);
+    var ws = share_weights(block + first * T + lane, lane, end - first);
     // The matrices of this subgroup.
     let down = lane / LANES / 4u * 4u * SIDE;
     let across = lane / LANES % 4u * 2u * SIDE;
@@ -198,20 +238,28 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     var s31: Sum;
     var half = 0u;
     for (var step = first; step < end; step += DEPTH) {
-        for (var i = 0u; i < SHARE; i++) {
-            let at = lane + i * THREADS;
-            tile_x[half * T * DEEP + at / DEPTH * DEEP + mine] = xs[i];
-            tile_w[half * 4u * DEPTH * ROW + at / (T / 4u) * ROW + at % (T / 4u)] = ws[i];
+        let at_x = half * T * DEEP + to_x;
+        let at_w = half * 4u * DEPTH * ROW + to_w;
+        tile_x[at_x] = xs.a;
+        tile_w[at_w] = ws.a;
+        if SHARE == 4u {
+            tile_x[at_x + APART * DEEP] = xs.b;
+            tile_x[at_x + 2u * APART * DEEP] = xs.c;
+            tile_x[at_x + 3u * APART * DEEP] = xs.d;
+            tile_w[at_w + APART_W * ROW] = ws.b;
+            tile_w[at_w + 2u * APART_W * ROW] = ws.c;
+            tile_w[at_w + 3u * APART_W * ROW] = ws.d;
         }
         workgroupBarrier();
         let next = step + DEPTH;
         if next < end {
-            s = advance(s);
-            for (var i = 0u; i < SHARE; i++) {
-                let at = lane + i * THREADS;
-                xs[i] = load(corners[i], s, next + mine < end);
-                ws[i] = load_weights(block + next * T + at, next + at / T < end);
+            s.group += DEPTH;
+            if s.group >= params.groups_in {
+                s = wrapped(s);
+                from_x = vec4u(under(c0, s), under(c1, s), under(c2, s), under(c3, s));
             }
+            xs = share(from_x, s.group, next + mine < end);
+            ws = share_weights(block + next * T + lane, lane, end - next);
         }
         for (var k = 0u; k < 4u * DEPTH; k += SIDE) {
             let at_x = half * T * DEEP + down * DEEP + k / 4u;

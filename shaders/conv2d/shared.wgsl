@@ -4,7 +4,8 @@
 // [N,oH,oW,Co].
 // Grid: SIDE pixels, SIDE channels, slices. A workgroup makes SIDE × SIDE outputs, a thread 8 × 8: rows
 // and groups of channels SIDE/8 apart, so that neighbours read neighbouring banks. While a step is
-// multiplied the next one is on its way from memory; it goes into the other half of the tiles.
+// multiplied the next one is on its way from memory; it goes into the other half of the tiles. Where a
+// tap finds its pixels is worked out once a tap.
 
 struct Params {
     rows: u32,
@@ -44,6 +45,8 @@ override MASKED: bool = true;
 override DILATED: bool = true;
 // Groups of input channels in a step.
 const DEPTH = 2u;
+// Outside of x.
+const NONE = 0xffffffffu;
 
 var<workgroup> tile_x: array<vec4f, 2u * SIDE * DEPTH>;
 var<workgroup> tile_w: array<vec4f, 2u * SIDE * DEPTH>;
@@ -73,9 +76,9 @@ fn locate(step: u32) -> Step {
     return Step(tap / params.kw, tap % params.kw, step % params.groups_in);
 }
 
-fn advance(from_step: Step) -> Step {
+// The same channels under the tap after it.
+fn wrapped(from_step: Step) -> Step {
     var s = from_step;
-    s.group += DEPTH;
     while s.group >= params.groups_in {
         s.group -= params.groups_in;
         s.kx += 1u;
@@ -99,17 +102,22 @@ fn origin(at: i32, size: u32) -> i32 {
     return select(-1, at, at >= 0 && at < i32(size));
 }
 
-// Zeros where the sum has ended.
-fn load(c: Corner, s: Step, there: bool) -> real4 {
-    if !there {
-        return real4();
-    }
+// Where a tap finds a pixel's groups of input channels.
+fn under(c: Corner, s: Step) -> u32 {
     let iy = origin(c.y + i32(s.ky), params.h);
     let ix = origin(c.x + i32(s.kx), params.w);
     if MASKED && (iy < 0 || ix < 0) {
+        return NONE;
+    }
+    return ((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in;
+}
+
+// Zeros where the sum has ended.
+fn load(from_x: u32, group: u32, there: bool) -> real4 {
+    if !there || MASKED && from_x == NONE {
         return real4();
     }
-    return x[((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in + s.group];
+    return x[from_x + group];
 }
 
 fn load_weights(at: u32, there: bool) -> real4 {
@@ -174,12 +182,13 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     let c1 = corner(start + min(row + THREADS / DEPTH, last));
     let second = lane + THREADS;
     var s = locate(first + lane % DEPTH);
-    var x0 = load(c0, s, first + lane % DEPTH < end);
+    var from_x = vec2u(under(c0, s), under(c1, s));
+    var x0 = load(from_x.x, s.group, first + lane % DEPTH < end);
     var w0 = load_weights(block + first * SIDE + lane, first + lane / SIDE < end);
     var x1 = real4();
     var w1 = real4();
     if SIDE == 64u {
-        x1 = load(c1, s, first + lane % DEPTH < end);
+        x1 = load(from_x.y, s.group, first + lane % DEPTH < end);
         w1 = load_weights(block + first * SIDE + second, first + second / SIDE < end);
     }
     let across = lane % (SIDE / 8u);
@@ -196,11 +205,15 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
         workgroupBarrier();
         let next = step + DEPTH;
         if next < end {
-            s = advance(s);
-            x0 = load(c0, s, next + lane % DEPTH < end);
+            s.group += DEPTH;
+            if s.group >= params.groups_in {
+                s = wrapped(s);
+                from_x = vec2u(under(c0, s), under(c1, s));
+            }
+            x0 = load(from_x.x, s.group, next + lane % DEPTH < end);
             w0 = load_weights(block + next * SIDE + lane, next + lane / SIDE < end);
             if SIDE == 64u {
-                x1 = load(c1, s, next + lane % DEPTH < end);
+                x1 = load(from_x.y, s.group, next + lane % DEPTH < end);
                 w1 = load_weights(block + next * SIDE + second, next + second / SIDE < end);
             }
         }

@@ -1,5 +1,6 @@
-//! The kernels for matrix units on adapters without: every matrix is a small array, and a subgroup is one
-//! thread. It shows that what is loaded, multiplied and stored is right; not that a driver's matrices are.
+//! The kernels for matrix units on adapters without: every matrix is a small array, and a subgroup is two
+//! threads, which do the same with them. It shows that what is loaded, multiplied and stored is right;
+//! not that a driver's matrices are.
 
 use super::{gradient, tiles};
 
@@ -32,7 +33,7 @@ fn emulated(text: &str, side: u32, [left, right, sums]: [&str; 3], element: &str
     let put_to = format!("put(sum, {},", sums.split(['[', ']']).nth(1).unwrap());
     let mut text = text.to_string();
     for (from, to) in [
-        ("const LANES = 32u;", "const LANES = 1u;"),
+        ("const LANES = 32u;", "const LANES = 2u;"),
         (left, "left(("),
         (right, "right(("),
         ("coopMultiplyAdd(", "multiply_add("),
