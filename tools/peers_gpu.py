@@ -3,9 +3,9 @@
     python tools/peers_gpu.py --program astray --minutes 8 --out runs/peers_gpu
 
 Needs the program and PyTorch with CUDA (and timm for the extractor). The most valuable comes first: adapter, operators
-proven, roof and profile, PyTorch beside it in f32, then in f16 (a training step by autocast and a gradient scaler,
-channels-last), the other operators. Every step stands alone, has a part of the time, and the report is written after
-each, so that whatever ends the run leaves what was measured before.
+proven, the speed of PyTorch's matrix product, roof and profile, PyTorch beside it in f32, then in f16 (a training step
+by autocast and a gradient scaler, channels-last), the other operators. Every step stands alone, has a part of the time,
+and the report is written after each, so that whatever ends the run leaves what was measured before.
 --dry-run-cpu tries the script itself out: PyTorch on the CPU, astray on whatever --device says.
 """
 
@@ -26,8 +26,6 @@ WORKS = {"student": "student", "student-step": "student-step", "extractor": "ext
 # precision -> PyTorch's modes; the first one is the issue's.
 MODES = {"f32": ("f32",), "f16": ("autocast", "half")}
 HEAVIEST = 5
-# Runs before the clock starts, for the tuner to end.
-TUNING = 4
 # What `selftest` alone does not run: f16, and the kernels that were not chosen.
 SELFTESTS = (
     ("--precision", "f16"),
@@ -47,12 +45,45 @@ GROUPS = (
 )
 
 
+class Clock:
+    """The card's clock, read twice a second while a step runs: the roof falls with it."""
+
+    QUERY = "clocks.sm,power.draw"
+
+    def __init__(self, file):
+        self.file, self.process = file, None
+        command = ["nvidia-smi", f"--query-gpu={self.QUERY}", "--format=csv,noheader,nounits", "-lms", "500"]
+        with contextlib.suppress(FileNotFoundError), file.open("w") as out:
+            self.process = subprocess.Popen(command, stdout=out)
+        self.seen = 0
+
+    def since(self):
+        """Since the last call: `1095 MHz (345 to 1980), 310 W`; None without nvidia-smi."""
+        if self.process is None:
+            return None
+        lines = self.file.read_text().splitlines()
+        fresh, self.seen = lines[self.seen :], len(lines)
+        readings = [[float(part) for part in line.split(",")] for line in fresh if line.count(",") == 1]
+        if not readings:
+            return None
+        clocks, watts = zip(*readings, strict=True)
+        return (
+            f"{statistics.median(clocks):.0f} MHz ({min(clocks):.0f} to {max(clocks):.0f}), "
+            f"{statistics.median(watts):.0f} W"
+        )
+
+    def stop(self):
+        if self.process is not None:
+            self.process.terminate()
+
+
 class Run:
     """What was asked, what is left of the time, what was found."""
 
     def __init__(self, options):
         self.options, self.end = options, time.monotonic() + 60 * options.minutes
         self.steps, self.rows, self.sections, self.peer = {}, [], {}, None
+        self.clock, self.clocks = Clock(options.out / "clocks.csv"), {}
 
     def left(self):
         return self.end - time.monotonic()
@@ -84,6 +115,10 @@ class Run:
                     f"FAILED after {time.monotonic() - began:.0f} s: {type(error).__name__}: {error}"
                 )
         print(f"{name}: {self.steps[name]}", flush=True)
+        if clock := self.clock.since():
+            self.clocks[name] = clock
+            lines = (f"{step}: {clock}" for step, clock in self.clocks.items())
+            self.sections["The card's clock, median (lowest to highest), by step"] = "\n".join(lines)
         self.report()
 
     def devices(self):
@@ -110,8 +145,7 @@ class Run:
         written = [part for kind, file in files.items() for part in (f"--{kind}", file)]
         chosen = ("--preset", "mvtec2d", "--device", self.options.device, "--precision", precision)
         with contextlib.suppress(subprocess.TimeoutExpired):  # a slow device: measured as it is
-            for _ in range(TUNING):  # each run tunes for a second at most
-                self.command("profile", "predict", *chosen, "--rounds", 1, share=0.05)
+            self.command("profile", "predict", *chosen, "--rounds", 1, "--tune", share=0.15)
         text = self.command("profile", "predict", *chosen, *written)
         self.sections[f"profile of a prediction, {precision}"] = text
         found = json.loads(files["json"].read_text())
@@ -143,14 +177,26 @@ class Run:
             self.sections["PyTorch"] = json.dumps(self.peer.started)
         return self.peer
 
+    def products(self):
+        """What PyTorch's matrix product of 8192 × 8192 makes: what can be had of the card as it runs today."""
+        size = 512 if self.options.dry_run_cpu else 8192
+        lines = []
+        for mode in ("f32", "half"):
+            request = {"work": "product", "mode": mode, "batch": size, "seconds": self.options.seconds}
+            answer = self.torch().ask(json.dumps(request))
+            if "error" in answer:
+                raise RuntimeError(answer["error"])
+            lines.append(f"{mode}: {2e-9 * size**3 / statistics.median(answer):.1f} TFLOP/s")
+        self.sections[f"PyTorch's matrix product, {size} × {size}"] = "\n".join(lines)
+
     def compare(self, work, precision):
         """One work and precision, astray and PyTorch in turn."""
         options, process, ours = self.options, self.torch(), []
 
         batch = 8 if work.endswith("-step") else 1
 
-        def own():
-            chosen = ("--precision", precision) if precision != "f32" else ()
+        def own(*more):
+            chosen = ("--precision", precision, *more) if precision != "f32" else more
             limit = max(5.0, 0.5 * self.left())
             found = astray.bench(
                 options.program, WORKS[work], batch, options.device, options.seconds, chosen, limit
@@ -170,8 +216,7 @@ class Run:
                 raise TimeoutError("the time was over")
             return function()
 
-        for _ in range(TUNING):  # each run tunes for a second at most; pipelines go to the driver's cache
-            timed(own)
+        timed(lambda: own("--tune"))  # for half a minute at most; pipelines go to the driver's cache
         ours.clear()
         participants = {astray.NAME: lambda: timed(own)}
         for mode in MODES[precision]:
@@ -221,6 +266,7 @@ def main():
     run = Run(options)
     run.step("adapters", run.devices)
     run.step("selftest", run.selftest)
+    run.step("matrix product", run.products)
     for precision in MODES:
         run.step(f"roof and profile, {precision}", lambda precision=precision: run.profile(precision))
         for work in WORKS:
@@ -235,6 +281,7 @@ def main():
             )
     if run.peer:
         run.peer.stop()
+    run.clock.stop()
     print(options.out / "report.md")
 
 

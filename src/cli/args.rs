@@ -270,8 +270,8 @@ pub struct DeviceArg {
     /// Of the GPU's kernels for a convolution take this one wherever it applies
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
-    /// Measure the kernels for a convolution and keep the fastest, also on a software adapter; on
-    /// others that is so anyway
+    /// Measure the kernels for a convolution and keep the fastest, for half a minute at most, also on
+    /// a software adapter; on others that is so anyway, for a second
     #[arg(long)]
     pub tune: bool,
 }

@@ -5,6 +5,10 @@ use crate::gpu::{self, AdapterReport};
 use crate::ops::conv2d::Variant;
 use crate::tensor::Device;
 use crate::{Error, Result};
+use std::time::Duration;
+
+/// How long `--tune` measures kernels at most.
+const TUNING: Duration = Duration::from_secs(30);
 
 /// As [`open`], for commands that score: on the CPU they work on one part at a time.
 ///
@@ -61,7 +65,7 @@ pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Devi
         poison,
         shaders: args.shaders.clone(),
         variant: args.variant.clone(),
-        tune: args.tune,
+        tune: args.tune.then_some(TUNING),
         cache: None,
         half: precision == Precision::F16,
         max_memory: args.max_memory,

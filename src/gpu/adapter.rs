@@ -5,6 +5,7 @@ use crate::{Error, Result};
 use serde::Serialize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// What `astray devices` shows of an adapter.
 #[derive(Clone, Debug, Serialize)]
@@ -165,7 +166,9 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
         half: options.half,
         max_memory: options.max_memory,
         variant: options.variant.clone(),
-        tune: options.tune || report.hardware,
+        tuning: options
+            .tune
+            .unwrap_or(Duration::from_secs(report.hardware.into())),
         choices: Choices::of(&report, options),
         report,
         lost,

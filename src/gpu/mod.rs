@@ -24,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 /// Launches recorded before they are handed to the driver.
 const MAX_RECORDED: usize = 256;
@@ -43,9 +44,9 @@ pub struct Options {
     pub max_binding: Option<u64>,
     /// Of the kernels that there are for an operator, take the one of this name where it applies.
     pub variant: Option<String>,
-    /// Measure the kernels and keep the fastest also where that is not the default: on software
-    /// adapters, whose results should not depend on a clock.
-    pub tune: bool,
+    /// The time in which kernels are measured, to keep the fastest; without one a second on hardware and
+    /// none on software adapters, whose results should not depend on a clock.
+    pub tune: Option<Duration>,
     /// Where the choices are kept, if not in the platform's folder for caches.
     pub cache: Option<PathBuf>,
 }
@@ -61,7 +62,7 @@ pub struct Gpu {
     half: bool,
     max_memory: Option<u64>,
     variant: Option<String>,
-    tune: bool,
+    tuning: Duration,
     choices: Choices,
     lost: Arc<AtomicBool>,
     pipelines: Mutex<HashMap<pipeline::Key, Arc<pipeline::Pipeline>>>,
@@ -104,7 +105,12 @@ impl Gpu {
 
     /// Is the fastest kernel found by measuring?
     pub fn tunes(&self) -> bool {
-        self.tune
+        !self.tuning.is_zero()
+    }
+
+    /// The time in which kernels are measured.
+    pub fn tuning(&self) -> Duration {
+        self.tuning
     }
 
     /// What was found by measuring.

@@ -2,7 +2,8 @@
 
 For each line `{"work": …, "mode": …, "batch": …, "seconds": …}` the milliseconds of each call, from an idle device
 to an idle device. Modes: `f32` eager with TF32 off; `autocast`, f16 by autocast, channels-last; `half`, weights
-and pictures in f16, channels-last (no training). cuDNN chooses its kernels by trial before the clock starts.
+and pictures in f16, channels-last (no training). The work `product` multiplies matrices, batch × batch. cuDNN chooses
+its kernels by trial before the clock starts.
 """
 
 import contextlib
@@ -32,6 +33,10 @@ class Bench:
     def build(self, work, mode, batch):
         """A call of nothing."""
         last = mode != "f32"
+        if work == "product":
+            kind = torch.float16 if last else torch.float32
+            a, b = torch.rand((2, batch, batch), device=self.device).to(kind)
+            return lambda: a @ b
         if work == "student-step":
             return models.Step("student", "2d", self.device, channels_last=last, autocast=mode == "autocast")
         if work == "extractor":

@@ -77,6 +77,11 @@ impl Plan {
         if !gpu.report().hardware {
             return Self::whole(Variant::Direct);
         }
+        // Twice to five times as fast as the others in f16 where measured.
+        let large = 4 * p.groups_out >= 64 && p.steps >= 16;
+        if gpu.is_half() && large && Variant::Matrix.runs_on(gpu.report(), true) {
+            return Self::of(gpu, Variant::Matrix, p);
+        }
         let workgroups = |side| {
             let [across, down] = Tile::shared(side).workgroups(p.rows, p.groups_out);
             across * down

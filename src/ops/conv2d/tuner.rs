@@ -7,11 +7,11 @@ use crate::{Error, Result};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// For all problems of an opened GPU: no kernel is begun after it. The next run goes on.
-const BUDGET: Duration = Duration::from_secs(1);
 /// ‖found − expected‖ / ‖expected‖ that is put down to rounding.
 const TOLERANCE: f64 = 1e-3;
 const REPEATS: usize = 3;
+/// One run is enough of a kernel that takes longer.
+const LONG: Duration = Duration::from_millis(250);
 /// What a measurement should take at least.
 const ROW: Duration = Duration::from_millis(2);
 /// Products of the pixels that are compared with the formula, and bounds for their number. All elements
@@ -37,10 +37,12 @@ pub(super) struct Problem<'a> {
 /// The fastest candidate that computes the right thing; `None` while not all are measured, or where
 /// none does.
 pub(super) fn fastest(gpu: &Arc<Gpu>, problem: &Problem) -> Option<Plan> {
+    // For all problems of an opened GPU: no kernel is begun after it. The next run goes on.
+    let budget = gpu.tuning();
     let known = gpu.choices().get(problem.name);
     let missing = |plan: &&Plan| !known.contains_key(&plan.name());
     let missing: Vec<Plan> = problem.candidates.iter().filter(missing).copied().collect();
-    let left = BUDGET.saturating_sub(gpu.choices().spent());
+    let left = budget.saturating_sub(gpu.choices().spent());
     if !missing.is_empty() && !left.is_zero() {
         let start = Instant::now();
         if let Err(error) = measure(gpu, problem, &missing, start + left) {
@@ -132,7 +134,7 @@ fn time(
         }
         gpu.wait()?;
         least = least.min(start.elapsed() / row);
-        if least > BUDGET / 4 {
+        if least > LONG {
             break;
         }
         row = (ROW.as_nanos() / least.as_nanos().max(1)).clamp(1, 8) as u32;
@@ -170,6 +172,7 @@ mod tests {
     use crate::gpu::{self, Options};
     use std::cell::RefCell;
 
+    const BUDGET: Duration = Duration::from_secs(1);
     const DIRECT: Plan = Plan {
         variant: Variant::Direct,
         slices: 1,
@@ -186,7 +189,7 @@ mod tests {
 
     fn opened(cache: &tempfile::TempDir) -> Arc<Gpu> {
         let options = Options {
-            tune: true,
+            tune: Some(BUDGET),
             cache: Some(cache.path().into()),
             ..Options::default()
         };
