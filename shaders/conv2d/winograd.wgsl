@@ -102,7 +102,7 @@ fn evaluate_transposed(m: array<vec4f, 6>) -> array<vec4f, 3> {
 }
 
 @group(0) @binding(0) var<storage, read> weight: array<real>;
-@group(0) @binding(1) var<storage, read_write> u: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> u: array<result4>;
 
 fn tap(ky: u32, kx: u32, ci: u32, co: u32) -> f32 {
     if ci >= params.c_in || co >= params.c_out {
@@ -138,13 +138,13 @@ fn weights(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups:
     for (var px = 0u; px < TILE + 2u; px++) {
         var column = evaluate(array<vec4f, 3>(rows[0][px], rows[1][px], rows[2][px]));
         for (var py = 0u; py < TILE + 2u; py++) {
-            u[(py * (TILE + 2u) + px) * blocks * wide * columns + i] = column[py];
+            u[(py * (TILE + 2u) + px) * blocks * wide * columns + i] = result4(column[py]);
         }
     }
 }
 
 @group(0) @binding(0) var<storage, read> x: array<real4>;
-@group(0) @binding(1) var<storage, read_write> v: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> v: array<result4>;
 
 fn origin(out: u32, before: i32, size: u32) -> i32 {
     let at = i32(out) - before;
@@ -187,7 +187,7 @@ fn input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: v
         let d = array<vec4f, 6>(rows[0][px], rows[1][px], rows[2][px], rows[3][px], rows[4][px], rows[5][px]);
         var column = into(d);
         for (var py = 0u; py < TILE + 2u; py++) {
-            v[(py * (TILE + 2u) + px) * params.tiles * params.groups_in + i] = column[py];
+            v[(py * (TILE + 2u) + px) * params.tiles * params.groups_in + i] = result4(column[py]);
         }
     }
 }
@@ -234,7 +234,7 @@ fn output(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 }
 
 @group(0) @binding(0) var<storage, read> dy: array<real4>;
-@group(0) @binding(1) var<storage, read_write> spread: array<vec4f>;
+@group(0) @binding(1) var<storage, read_write> spread: array<result4>;
 
 // Zeros where a tile reaches beyond the output.
 @compute @workgroup_size(64)
@@ -259,7 +259,7 @@ fn gradient(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups
     for (var px = 0u; px < TILE + 2u; px++) {
         var column = back_transposed(array<vec4f, 4>(rows[0][px], rows[1][px], rows[2][px], rows[3][px]));
         for (var py = 0u; py < TILE + 2u; py++) {
-            spread[(py * (TILE + 2u) + px) * count + i] = column[py];
+            spread[(py * (TILE + 2u) + px) * count + i] = result4(column[py]);
         }
     }
 }

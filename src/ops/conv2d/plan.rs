@@ -39,8 +39,8 @@ impl Plan {
             Variant::Matrix => Tile::matrix(gpu),
             Variant::Plain | Variant::Direct => Tile::direct(gpu),
             Variant::Winograd2 | Variant::Winograd4 if !gpu.report().hardware => Tile::direct(gpu),
-            Variant::Winograd2 => winograd::tile(2, p),
-            Variant::Winograd4 => winograd::tile(4, p),
+            Variant::Winograd2 => winograd::tile(gpu, 2, p),
+            Variant::Winograd4 => winograd::tile(gpu, 4, p),
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Tile {
     pub pixels: u32,
     /// Output channels of a workgroup; weights are packed in blocks of so many.
     pub channels: u32,
+    /// Can it only multiply numbers as the GPU keeps them, and not f32 in f16's stead?
+    on_matrices: bool,
     constants: Vec<(&'static str, f64)>,
 }
 
@@ -33,6 +35,7 @@ impl Tile {
             shader: DIRECT,
             pixels: 24 * gpu.lanes(),
             channels: 16,
+            on_matrices: false,
             constants: vec![("LANES", gpu.lanes().into())],
         }
     }
@@ -44,6 +47,7 @@ impl Tile {
             shader: SHARED,
             pixels: side,
             channels: side,
+            on_matrices: false,
             constants: vec![
                 ("SIDE", side.into()),
                 ("THREADS", (side * side / 64).into()),
@@ -59,7 +63,29 @@ impl Tile {
             shader: MATRIX,
             pixels: side,
             channels: side,
+            on_matrices: true,
             constants: Vec::new(),
+        }
+    }
+
+    /// The same on an adapter without matrix units, with matrices of 4 × 4.
+    #[cfg(test)]
+    pub fn emulated() -> Self {
+        Self {
+            name: "conv2d/emulated",
+            shader: super::emulated::matrix(4),
+            pixels: 32,
+            channels: 32,
+            on_matrices: true,
+            constants: Vec::new(),
+        }
+    }
+
+    /// Room for operands that are made for it.
+    pub fn room(&self, gpu: &Arc<Gpu>, len: usize) -> Result<Buffer> {
+        match self.on_matrices {
+            true => gpu.alloc(len),
+            false => gpu.alloc_f32(len),
         }
     }
 
@@ -204,7 +230,7 @@ pub(super) struct Operands<'a> {
 }
 
 /// Runs the product in `slices` slices; y `[slices, rows, groups_out·4]`, in f32 where they are parts of
-/// one sum.
+/// one sum or have weights of their own: a kernel finishes them.
 pub(super) fn product(
     gpu: &Arc<Gpu>,
     tile: &Tile,
@@ -213,9 +239,9 @@ pub(super) fn product(
     params: &Params,
 ) -> Result<Buffer> {
     let len = (slices * params.rows * params.groups_out * 4) as usize;
-    let y = match params.split {
-        1 => gpu.alloc_f32(len)?,
-        _ => gpu.alloc_like(operands.x, len)?,
+    let y = match params.split == 1 || params.batched > 0 {
+        true => gpu.alloc_f32(len)?,
+        false => gpu.alloc_like(operands.x, len)?,
     };
     let mut pass = gpu.pass(tile.name, tile.shader);
     for &(name, value) in &tile.constants {
@@ -262,13 +288,13 @@ pub(super) fn split(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{emulated, pack, sum, tuner};
+    use super::super::{pack, sum, tuner};
     use super::*;
     use crate::gpu::{self, Options};
 
     #[test]
     fn the_kernel_for_matrix_units_computes_the_same() {
-        for (half, side, tolerance) in [(false, 4, 1e-6), (true, 4, 1e-3)] {
+        for (half, tolerance) in [(false, 1e-6), (true, 1e-3)] {
             let options = Options {
                 poison: true,
                 half,
@@ -320,20 +346,13 @@ mod tests {
                 gpu.read(&y).unwrap()
             };
             let expected = run(&Tile::direct(&gpu), false);
-            let emulated = Tile {
-                name: "conv2d/emulated",
-                shader: emulated::matrix(side),
-                pixels: 8 * side,
-                channels: 8 * side,
-                constants: Vec::new(),
-            };
             for in_slices in [false, true] {
-                let found = run(&emulated, in_slices);
+                let found = run(&Tile::emulated(), in_slices);
                 assert_eq!(found.len(), expected.len());
                 for (i, (f, e)) in found.iter().zip(&expected).enumerate() {
                     assert!(
                         (f - e).abs() <= tolerance * (1.0 + e.abs()),
-                        "{side} {i}: {f} not {e}"
+                        "{half} {i}: {f} not {e}"
                     );
                 }
             }

@@ -65,6 +65,8 @@ fn product(gpu: &Gpu, variant: Variant, p: &Geometry) -> Product {
         Variant::Tile64 => Product::Tile64,
         Variant::Tile128 => Product::Tile128,
         Variant::Matrix => Product::Matrix,
+        // F(2×2) can keep its numbers in f16.
+        Variant::Winograd2 if Product::has_matrices(gpu) => Product::Matrix,
         _ => Product::likely(gpu, p),
     }
 }

@@ -72,8 +72,11 @@ pub(super) fn suits(gpu: &Gpu, (side, tile): (u32, &Tile), p: &tiles::Params) ->
 }
 
 /// What makes the products on hardware: the larger tile, unless much of it would lie beyond the last
-/// tile of the picture or the last channel.
-pub(super) fn tile(side: u32, p: &tiles::Params) -> Tile {
+/// tile of the picture or the last channel; in f16 matrix units, for F(2×2), whose numbers it can keep.
+pub(super) fn tile(gpu: &Gpu, side: u32, p: &tiles::Params) -> Tile {
+    if side == 2 && gpu.is_half() && gpu.report().has_matrix_units(true) {
+        return Tile::matrix(gpu);
+    }
     let rows = Params::new(p, side).tiles;
     let area = |edge: u32| rows.next_multiple_of(edge) * (4 * p.groups_out).next_multiple_of(edge);
     Tile::shared(if area(128) <= area(64) / 8 * 9 {
@@ -120,7 +123,7 @@ pub(super) fn convolution(
     };
     let u = operands.weight.derived((form, tile.channels), || {
         let groups = c_out.next_multiple_of(tile.channels) * p.groups_in;
-        let u = gpu.alloc_f32((points * groups * 4) as usize)?;
+        let u = tile.room(gpu, (points * groups * 4) as usize)?;
         let pass = pass("weights").read(operands.weight).write(&u);
         pass.params(&params).run(groups as usize)?;
         Ok(u)
@@ -134,7 +137,7 @@ pub(super) fn convolution(
             tiles: count,
             ..params
         };
-        let v = gpu.alloc_f32((4 * points * count * p.groups_in) as usize)?;
+        let v = tile.room(gpu, (4 * points * count * p.groups_in) as usize)?;
         let from = pass("input").read(operands.x).write(&v).params(&params);
         from.run((count * p.groups_in) as usize)?;
         let over_channels = tiles::Params {
@@ -169,4 +172,63 @@ pub(super) fn convolution(
             .run((count * p.groups_out) as usize)?;
     }
     Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plain;
+    use super::super::tuner::{distance, noise};
+    use super::*;
+    use crate::cpu::conv2d::Params as Geometry;
+    use crate::gpu::{self, Options};
+
+    #[test]
+    fn products_on_matrix_units_give_the_same() {
+        for (half, tolerance) in [(false, 1e-6), (true, 1e-3)] {
+            let options = Options {
+                poison: true,
+                half,
+                ..Options::default()
+            };
+            let gpu = gpu::open(0, &options).expect("an adapter");
+            // Neither channels nor tiles fill a matrix.
+            let p = Geometry {
+                n: 3,
+                h: 7,
+                w: 9,
+                c_in: 44,
+                out_h: 7,
+                out_w: 8,
+                c_out: 68,
+                kh: 3,
+                kw: 3,
+                stride: 1,
+                top: 1,
+                left: 1,
+                replicate: 1,
+                activation: Activation::Silu.kind(),
+                slope: 0.0,
+                residual: 1,
+            };
+            let upload = |len: u32| gpu.upload(&noise(len)).expect("room");
+            let (x, weight) = (upload(3 * 7 * 9 * 44), upload(9 * 44 * 68));
+            let (bias, residual) = (upload(68), upload(3 * 7 * 8 * 68));
+            let expected = plain::forward(&gpu, [&x, &weight, &bias], Some(&residual), &p);
+            let operands = Operands {
+                x: &x,
+                weight: &weight,
+                bias: Some(&bias),
+                residual: Some(&residual),
+            };
+            let tile = Tile::emulated();
+            // Matrix units have no f32 where the GPU is in f16.
+            assert_eq!(tile.room(&gpu, 4).unwrap().is_half(), half);
+            let params = tiles::Params::forward(&p);
+            let y = convolution(&gpu, (2, &tile), &operands, [44, 68], false, &params);
+            let [found, expected] = [y, expected].map(|y| gpu.read(&y.unwrap()).unwrap());
+            let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+            let error = distance(&found, &expected);
+            assert!(error < tolerance, "{half}: {error:e}");
+        }
+    }
 }
