@@ -65,6 +65,8 @@
 //! - The tuner holds some pixels of a result, all their channels, against the formula in f64, and keeps its times on disk kernel by
 //!   kernel; until all kernels of a convolution are timed, the likely one runs. So a GPU that tunes gives the same
 //!   bits from one run to the next only when its kernels are known.
+//! - Into how many slices a sum is cut (for small outputs, and so that the last workgroups do not run alone) is measured
+//!   like the kernel itself, also for the gradient of weights. In f16 Winograd's F(2×2) has its products on matrix units.
 //! - In f16 the parameters' f32 stay beside them in the tensor ([`tensor::Tensor::parameter`]): an optimiser
 //!   changes those and writes the f16 from them, and a model file holds them. The loss is scaled, and the
 //!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
