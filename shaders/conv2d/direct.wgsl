@@ -20,10 +20,6 @@ struct Params {
     top: i32,
     left: i32,
     replicate: u32,
-    activation: u32,
-    slope: f32,
-    bias: u32,
-    residual: u32,
     steps: u32,
     split: u32,
     batched: u32,
@@ -38,6 +34,11 @@ struct Params {
 const PIXELS = 24u;
 // Width of a subgroup.
 override LANES: u32 = 8u;
+// f, and what is added before and after it: a software driver would compute all that it could be.
+override ACTIVATION: u32 = 0u;
+override SLOPE: f32 = 0.0;
+override BIAS: bool = false;
+override RESIDUAL: bool = false;
 // Can a tap fall outside of x?
 override MASKED: bool = true;
 // Are there rows and columns between those of x?
@@ -162,11 +163,11 @@ fn store4(at: u32, group: u32, sum: vec4f) {
         return;
     }
     var value = sum;
-    if params.bias == 1u {
+    if BIAS {
         value += vec4f(bias[group]);
     }
-    value = activate4(params.activation, params.slope, value);
-    if params.residual == 1u {
+    value = activate4(ACTIVATION, SLOPE, value);
+    if RESIDUAL {
         value += vec4f(residual[at + group]);
     }
     y[at + group] = result4(value);

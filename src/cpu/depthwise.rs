@@ -24,8 +24,6 @@ pub struct Params {
     pub stride: u32,
     pub top: u32,
     pub left: u32,
-    pub activation: u32,
-    pub slope: f32,
 }
 
 /// Offsets in `x` and `weight` of the taps inside the picture for one output pixel.

@@ -54,7 +54,11 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
         Device::Gpu(gpu) => {
             let y = gpu.alloc(shape.len())?;
             let [n, out_h, out_w, c] = shape.nhwc(NAME)?;
-            let pass = gpu.pass(NAME, SHADER).read(x.buffer());
+            let f = conv.activation;
+            let pass = gpu
+                .pass(NAME, SHADER)
+                .constant("ACTIVATION", f.kind().into());
+            let pass = pass.constant("SLOPE", f.slope().into()).read(x.buffer());
             let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
             let pass = pass.params(&params);
             if is_direct(gpu) {
@@ -117,8 +121,6 @@ pub(super) fn params(
         stride: conv.stride as u32,
         top: conv.padding.top as u32,
         left: conv.padding.left as u32,
-        activation: conv.activation.kind(),
-        slope: conv.activation.slope(),
     };
     Ok((params, Shape::from([n, out_h, out_w, c])))
 }

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
 use crate::kernel;
+use crate::ops::Activation;
 use std::sync::Arc;
 
 /// A convolution, or the gradient of its input where `turned`: a convolution with the taps from the
@@ -56,15 +57,10 @@ pub(super) fn partial(gpu: &Arc<Gpu>, [x, weight]: [&Buffer; 2], p: &Geometry) -
     let call = Call::forward(p);
     let plan = call.choose(gpu)?;
     let x = Wide::of(gpu, x, p.c_in)?;
-    let operands = |weight| Operands {
-        x: x.buffer(),
-        weight,
-        bias: None,
-        residual: None,
-    };
     let tile = plan.tile(gpu, &call.params);
     let weight = call.packed(gpu, weight, &tile)?;
-    split(gpu, &tile, &operands(&weight), plan.slices, &call.params)
+    let operands = Operands::bare(x.buffer(), &weight);
+    split(gpu, &tile, &operands, plan.slices, &call.params)
 }
 
 /// dL/dx
@@ -121,13 +117,9 @@ impl<'a> Call<'a> {
             residual: 0,
             ..*self.geometry
         };
-        let params = Params {
-            residual: 0,
-            ..self.params
-        };
+        let params = self.params;
         let call = Call {
             geometry: &geometry,
-            params,
             ..*self
         };
         let p = &geometry;
@@ -194,11 +186,17 @@ impl<'a> Call<'a> {
             .map(|b| Wide::kept(gpu, b, c_out))
             .transpose()?;
         let residual = inputs.residual.map(wide).transpose()?;
+        let (activation, slope) = match self.turned {
+            true => (Activation::Identity.kind(), 0.0),
+            false => (self.geometry.activation, self.geometry.slope),
+        };
         let operands = |weight| Operands {
             x: x.buffer(),
             weight,
             bias: bias.as_ref().map(Wide::buffer),
             residual: residual.as_ref().map(Wide::buffer),
+            activation,
+            slope,
         };
         let tile = plan.tile(gpu, params);
         let side = match plan.variant {

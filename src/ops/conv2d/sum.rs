@@ -52,8 +52,8 @@ pub(super) fn finish(
         rows: p.rows,
         groups: p.groups_out,
         bias: operands.bias.is_some().into(),
-        activation: p.activation,
-        slope: p.slope,
+        activation: operands.activation,
+        slope: operands.slope,
         residual: operands.residual.is_some().into(),
     };
     let y = gpu.alloc((4 * params.rows * params.groups) as usize)?;

@@ -118,10 +118,6 @@ pub(super) struct Params {
     pub top: i32,
     pub left: i32,
     pub replicate: u32,
-    pub activation: u32,
-    pub slope: f32,
-    pub bias: u32,
-    pub residual: u32,
     /// Groups of input channels, over all taps, that a slice sums.
     pub steps: u32,
     /// 1: slices are parts of one sum.
@@ -131,7 +127,7 @@ pub(super) struct Params {
 }
 
 impl Params {
-    /// The forward pass, its output finished.
+    /// The forward pass.
     pub fn forward(p: &Geometry) -> Self {
         let groups_in = p.c_in.div_ceil(4);
         Self {
@@ -149,10 +145,6 @@ impl Params {
             top: p.top as i32,
             left: p.left as i32,
             replicate: p.replicate,
-            activation: p.activation,
-            slope: p.slope,
-            bias: 1,
-            residual: p.residual,
             steps: p.kh * p.kw * groups_in,
             split: 0,
             batched: 0,
@@ -184,21 +176,8 @@ impl Params {
             top: before(p.kh, p.top),
             left: before(p.kw, p.left),
             replicate: 0,
-            activation: Activation::Identity.kind(),
-            bias: 0,
-            residual: 0,
             steps: p.kh * p.kw * groups_in,
             ..Self::forward(p)
-        }
-    }
-
-    /// The same product without what follows it.
-    pub fn unfinished(&self) -> Self {
-        Self {
-            activation: Activation::Identity.kind(),
-            bias: 0,
-            residual: 0,
-            ..*self
         }
     }
 
@@ -221,12 +200,30 @@ pub(super) fn padded(p: &Geometry) -> [u32; 2] {
     ]
 }
 
-/// What a product reads; all as wide as groups of 4 make them, the weights packed for the tile.
+/// What a product reads; all as wide as groups of 4 make them, the weights packed for the tile. And the
+/// function that ends it, as `activate` in `shaders/prelude.wgsl` has it.
+#[derive(Clone, Copy)]
 pub(super) struct Operands<'a> {
     pub x: &'a Buffer,
     pub weight: &'a Buffer,
     pub bias: Option<&'a Buffer>,
     pub residual: Option<&'a Buffer>,
+    pub activation: u32,
+    pub slope: f32,
+}
+
+impl<'a> Operands<'a> {
+    /// Of a product that nothing follows.
+    pub fn bare(x: &'a Buffer, weight: &'a Buffer) -> Self {
+        Self {
+            x,
+            weight,
+            bias: None,
+            residual: None,
+            activation: Activation::Identity.kind(),
+            slope: 0.0,
+        }
+    }
 }
 
 /// Runs the product in `slices` slices; y `[slices, rows, groups_out·4]`, in f32 where they are parts of
@@ -248,8 +245,13 @@ pub(super) fn product(
         pass = pass.constant(name, value);
     }
     let [across, down] = tile.workgroups(params.rows, params.groups_out);
-    pass.constant("MASKED", f64::from(u8::from(params.masked())))
-        .constant("DILATED", f64::from(u8::from(params.dilation > 1)))
+    let flag = |set: bool| f64::from(u8::from(set));
+    pass.constant("ACTIVATION", operands.activation.into())
+        .constant("SLOPE", operands.slope.into())
+        .constant("BIAS", flag(operands.bias.is_some()))
+        .constant("RESIDUAL", flag(operands.residual.is_some()))
+        .constant("MASKED", flag(params.masked()))
+        .constant("DILATED", flag(params.dilation > 1))
         .read(operands.x)
         .read(operands.weight)
         .read(operands.bias.unwrap_or(operands.weight))
@@ -280,9 +282,10 @@ pub(super) fn split(
     let raw = Params {
         steps,
         split: 1,
-        ..params.unfinished()
+        ..*params
     };
-    let sums = product(gpu, tile, operands, slices, &raw)?;
+    let bare = Operands::bare(operands.x, operands.weight);
+    let sums = product(gpu, tile, &bare, slices, &raw)?;
     Ok(Partial { sums, slices })
 }
 
@@ -334,6 +337,8 @@ mod tests {
                     weight: &packed,
                     bias: Some(&bias),
                     residual: Some(&residual),
+                    activation: geometry.activation,
+                    slope: geometry.slope,
                 };
                 let y = match in_slices {
                     false => product(&gpu, tile, &operands, 1, &params).unwrap(),

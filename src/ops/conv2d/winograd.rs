@@ -38,7 +38,7 @@ struct Params {
 }
 
 impl Params {
-    /// All tiles at once, for the kernels that do not read weights.
+    /// All tiles at once, for the kernels that do not read weights; nothing follows the sum.
     fn new(p: &tiles::Params, side: u32) -> Self {
         Self {
             h: p.h,
@@ -50,10 +50,10 @@ impl Params {
             top: p.top,
             left: p.left,
             replicate: p.replicate,
-            activation: p.activation,
-            slope: p.slope,
-            bias: p.bias,
-            residual: p.residual,
+            activation: Activation::Identity.kind(),
+            slope: 0.0,
+            bias: 0,
+            residual: 0,
             first: 0,
             tiles: p.rows / p.out_h / p.out_w * p.out_h.div_ceil(side) * p.out_w.div_ceil(side),
             c_in: 4 * p.groups_in,
@@ -107,6 +107,10 @@ pub(super) fn convolution(
     let widest = 4 * p.groups_in.max(p.groups_out) * points;
     let at_once = (gpu.max_elements() as u32 / widest).clamp(1, all);
     let params = Params {
+        activation: operands.activation,
+        slope: operands.slope,
+        bias: operands.bias.is_some().into(),
+        residual: operands.residual.is_some().into(),
         tiles: at_once,
         c_in,
         c_out,
@@ -151,18 +155,12 @@ pub(super) fn convolution(
             top: 0,
             left: 0,
             replicate: 0,
-            activation: Activation::Identity.kind(),
             steps: p.groups_in,
             batched: c_out.div_ceil(tile.channels),
-            ..p.unfinished()
+            ..*p
         };
-        let operands_of_m = Operands {
-            x: &v,
-            weight: &u,
-            bias: None,
-            residual: None,
-        };
-        let m = product(gpu, tile, &operands_of_m, points, &over_channels)?;
+        let bare = Operands::bare(&v, &u);
+        let m = product(gpu, tile, &bare, points, &over_channels)?;
         pass("output")
             .read(&m)
             .read(operands.bias.unwrap_or(&m))
@@ -219,6 +217,8 @@ mod tests {
                 weight: &weight,
                 bias: Some(&bias),
                 residual: Some(&residual),
+                activation: p.activation,
+                slope: p.slope,
             };
             let tile = Tile::emulated();
             // Matrix units have no f32 where the GPU is in f16.
