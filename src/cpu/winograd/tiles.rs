@@ -176,7 +176,7 @@ impl Kernel for Gather<'_> {
 
 impl Gather<'_> {
     #[inline(always)]
-    fn all<V: Lanes, const I: usize>(&self, f: impl Fn([V; I]) -> [V; IN]) {
+    fn all<V: Lanes, const I: usize>(&self, f: impl Fn([V; I]) -> [V; IN] + Copy) {
         let mut from = [[None; I]; I];
         for (i, row) in from.iter_mut().enumerate() {
             for (j, from) in row.iter_mut().enumerate() {
@@ -197,7 +197,7 @@ impl Gather<'_> {
                 }
             }
             let (block, lane) = (c / self.block, c % self.block);
-            for (point, v) in both(d, &f).iter().flatten().enumerate() {
+            for (point, v) in both(d, f).iter().flatten().enumerate() {
                 let at = (block * POINTS + point) * self.apart + self.row * self.block + lane;
                 // SAFETY: the row belongs to this tile alone; a block is a multiple of any vector.
                 unsafe { v.store(self.to.add(at)) };
