@@ -315,3 +315,30 @@ fn shaders_and_their_twins_have_the_same_parameters() {
         assert_eq!(found.len(), 1, "{path}: {from}: {found:?}");
     }
 }
+
+/// Vector instructions that a program has as functions of their own. A wide kernel that they were not
+/// inlined into runs at a third of its speed.
+fn vectors_that_are_called(program: &[u8]) -> Vec<String> {
+    let has = |name: &str| {
+        program
+            .windows(name.len())
+            .any(|text| text == name.as_bytes())
+    };
+    assert!(has("3cpu5lanes3x866avx512"), "the program has no names");
+    let found = ["_mm256_", "_mm512_"].into_iter().filter(|name| has(name));
+    found.map(|name| format!("{name}* is called")).collect()
+}
+
+/// Where a program's names are in its file, and it is optimised.
+#[test]
+#[cfg_attr(
+    not(all(target_os = "linux", target_arch = "x86_64", not(debug_assertions))),
+    ignore = "needs an optimised program for x86-64 Linux"
+)]
+fn vector_instructions_are_inlined() {
+    let program = std::fs::read(env!("CARGO_BIN_EXE_astray")).unwrap();
+    clean(&vectors_that_are_called(&program));
+    let called = b"_ZN4core9core_arch3x867avx512f13_mm512_add_ps17h";
+    let doctored = [program, called.to_vec()].concat();
+    assert_eq!(vectors_that_are_called(&doctored).len(), 1);
+}
