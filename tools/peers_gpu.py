@@ -102,6 +102,8 @@ class Run:
 
     def step(self, name, work):
         """Runs one step and notes how it ended; then writes the report."""
+        if self.options.only not in name:
+            return
         began = time.monotonic()
         if self.left() < 10:
             self.steps[name] = "NOT RUN: the time was over"
@@ -258,6 +260,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="PyTorch calls until they are over")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the steps whose name contains this")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/peers_gpu"))
     parser.add_argument("--dry-run-cpu", action="store_true")
     options = parser.parse_args()

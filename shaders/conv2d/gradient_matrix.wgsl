@@ -85,7 +85,8 @@ fn advance(from_pixel: Pixel) -> Pixel {
     return p;
 }
 
-// What a thread brings of a pixel; the first alone where SHARE is 1.
+// What a thread brings of a pixel, as found in memory; the first alone where SHARE is 1. Nothing waits
+// for it before it goes into the tiles. Groups beyond the last are those of results that nobody stores.
 struct Share {
     a: real4,
     b: real4,
@@ -93,43 +94,31 @@ struct Share {
     d: real4,
 }
 
-fn load(from_x: u32, group: u32) -> real4 {
-    if from_x == NONE || group >= params.groups_in {
-        return real4();
-    }
-    return x[from_x + group];
-}
-
-fn share(p: Pixel, ky: u32, kx: u32, group: u32, end: u32) -> Share {
+// Where a tap finds the pixel's groups of input channels; somewhere where it is outside of x.
+fn under(p: Pixel, ky: u32, kx: u32, end: u32) -> u32 {
     let iy = origin(p.y, ky, params.top, params.h);
     let ix = origin(p.x, kx, params.left, params.w);
-    let inside = p.number < end && iy >= 0 && ix >= 0;
     let found = ((p.n * params.h + u32(iy)) * params.w + u32(ix)) * params.groups_in;
-    let from_x = select(NONE, found, inside);
-    var s = Share(load(from_x, group), real4(), real4(), real4());
-    if SHARE == 4u {
-        s.b = load(from_x, group + APART);
-        s.c = load(from_x, group + 2u * APART);
-        s.d = load(from_x, group + 3u * APART);
-    }
-    return s;
+    return select(NONE, found, p.number < end && iy >= 0 && ix >= 0);
 }
 
-fn load_dy(number: u32, group: u32, end: u32) -> real4 {
-    if number >= end || group >= params.groups_out {
-        return real4();
+fn share(at: u32, group: u32) -> Share {
+    let from_x = select(at, 0u, at == NONE);
+    let i = from_x + min(group + APART * vec4u(0u, 1u, 2u, 3u), vec4u(params.groups_in - 1u));
+    if SHARE == 1u {
+        return Share(x[i.x], real4(), real4(), real4());
     }
-    return dy[number * params.groups_out + group];
+    return Share(x[i.x], x[i.y], x[i.z], x[i.w]);
 }
 
-fn share_dy(number: u32, group: u32, end: u32) -> Share {
-    var s = Share(load_dy(number, group, end), real4(), real4(), real4());
-    if SHARE == 4u {
-        s.b = load_dy(number, group + APART, end);
-        s.c = load_dy(number, group + 2u * APART, end);
-        s.d = load_dy(number, group + 3u * APART, end);
+// Pixels beyond the last one meet zeros of x.
+fn share_dy(number: u32, group: u32, last: u32) -> Share {
+    let from_dy = min(number, last) * params.groups_out;
+    let i = from_dy + min(group + APART * vec4u(0u, 1u, 2u, 3u), vec4u(params.groups_out - 1u));
+    if SHARE == 1u {
+        return Share(dy[i.x], real4(), real4(), real4());
     }
-    return s;
+    return Share(dy[i.x], dy[i.y], dy[i.z], dy[i.w]);
 }
 
 // Stores a matrix of the subgroup: `base` is the row of dW where the tap begins, `ci` an input channel.
@@ -162,8 +151,9 @@ fn weight(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) l
     let co = tile.y * (T / 4u) + mine;
     let to = lane / APART * ROW + mine;
     var p = locate(start + lane / APART);
-    var xs = share(p, ky, kx, ci, end);
-    var dys = share_dy(p.number, co, end);
+    var from_x = under(p, ky, kx, end);
+    var xs = share(from_x, ci);
+    var dys = share_dy(p.number, co, end - 1u);
     // The matrices of this subgroup.
     let down = lane / LANES / 4u * 4u * SIDE;
     let across = lane / LANES % 4u * 2u * SIDE;
@@ -178,22 +168,21 @@ fn weight(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) l
     var half = 0u;
     for (var step = start; step < end; step += DEPTH) {
         let at = half * DEPTH * ROW + to;
-        tile_x[at] = xs.a;
+        tile_x[at] = select(real4(), xs.a, from_x != NONE);
         tile_dy[at] = dys.a;
         if SHARE == 4u {
-            tile_x[at + APART] = xs.b;
-            tile_x[at + 2u * APART] = xs.c;
-            tile_x[at + 3u * APART] = xs.d;
+            tile_x[at + APART] = select(real4(), xs.b, from_x != NONE);
+            tile_x[at + 2u * APART] = select(real4(), xs.c, from_x != NONE);
+            tile_x[at + 3u * APART] = select(real4(), xs.d, from_x != NONE);
             tile_dy[at + APART] = dys.b;
             tile_dy[at + 2u * APART] = dys.c;
             tile_dy[at + 3u * APART] = dys.d;
         }
         workgroupBarrier();
-        if step + DEPTH < end {
-            p = advance(p);
-            xs = share(p, ky, kx, ci, end);
-            dys = share_dy(p.number, co, end);
-        }
+        p = advance(p);
+        from_x = under(p, ky, kx, end);
+        xs = share(from_x, ci);
+        dys = share_dy(p.number, co, end - 1u);
         for (var k = 0u; k < DEPTH; k += SIDE) {
             let at_x = (half * DEPTH + k) * ROW + down / 4u;
             let at_dy = (half * DEPTH + k) * ROW + across / 4u;

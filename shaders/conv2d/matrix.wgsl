@@ -122,6 +122,9 @@ fn origin(at: i32, size: u32) -> i32 {
 
 // Where a tap finds a pixel's groups of input channels.
 fn under(c: Corner, s: Step) -> u32 {
+    if s.ky >= params.kh {
+        return NONE;
+    }
     let iy = origin(c.y + i32(s.ky), params.h);
     let ix = origin(c.x + i32(s.kx), params.w);
     if MASKED && (iy < 0 || ix < 0) {
@@ -130,22 +133,8 @@ fn under(c: Corner, s: Step) -> u32 {
     return ((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in;
 }
 
-// Zeros where the sum has ended.
-fn load(from_x: u32, group: u32, there: bool) -> real4 {
-    if !there || MASKED && from_x == NONE {
-        return real4();
-    }
-    return x[from_x + group];
-}
-
-fn load_weights(at: u32, there: bool) -> real4 {
-    if !there {
-        return real4();
-    }
-    return weight[at];
-}
-
-// What a thread brings; the first alone where SHARE is 1.
+// What a thread brings, as found in memory; the first alone where SHARE is 1. Nothing waits for it before
+// it goes into the tiles: what lies outside of x is read somewhere else and becomes zeros there.
 struct Share {
     a: real4,
     b: real4,
@@ -153,25 +142,22 @@ struct Share {
     d: real4,
 }
 
-fn share(from_x: vec4u, group: u32, there: bool) -> Share {
-    var s = Share(load(from_x.x, group, there), real4(), real4(), real4());
-    if SHARE == 4u {
-        s.b = load(from_x.y, group, there);
-        s.c = load(from_x.z, group, there);
-        s.d = load(from_x.w, group, there);
+fn share(at: vec4u, group: u32) -> Share {
+    let from_x = select(at + group, vec4u(), at == vec4u(NONE));
+    if SHARE == 1u {
+        return Share(x[from_x.x], real4(), real4(), real4());
     }
-    return s;
+    return Share(x[from_x.x], x[from_x.y], x[from_x.z], x[from_x.w]);
 }
 
-// `left`: groups of channels up to the end of the sum.
-fn share_weights(at: u32, lane: u32, left: u32) -> Share {
-    var s = Share(load_weights(at, lane / T < left), real4(), real4(), real4());
-    if SHARE == 4u {
-        s.b = load_weights(at + THREADS, (lane + THREADS) / T < left);
-        s.c = load_weights(at + 2u * THREADS, (lane + 2u * THREADS) / T < left);
-        s.d = load_weights(at + 3u * THREADS, (lane + 3u * THREADS) / T < left);
+// Rows beyond the last one meet zeros of x.
+fn share_weights(from_block: u32, at: u32, last: u32) -> Share {
+    let i = min(vec4u(at) + THREADS * vec4u(0u, 1u, 2u, 3u), vec4u(last));
+    if SHARE == 1u {
+        return Share(weight[from_block + i.x], real4(), real4(), real4());
     }
-    return s;
+    let w = from_block + i;
+    return Share(weight[w.x], weight[w.y], weight[w.z], weight[w.w]);
 }
 
 fn store4(at: u32, group: u32, sum: vec4f) {
@@ -224,8 +210,8 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     let to_w = lane / (T / 4u) * ROW + lane % (T / 4u);
     var s = locate(first + mine);
     var from_x = vec4u(under(c0, s), under(c1, s), under(c2, s), under(c3, s));
-    var xs = share(from_x, s.group, first + mine < end);
-    var ws = share_weights(block + first * T + lane, lane, end - first);
+    var xs = share(from_x, s.group);
+    var ws = share_weights(block, first * T + lane, total * T - 1u);
     // The matrices of this subgroup.
     let down = lane / LANES / 4u * 4u * SIDE;
     let across = lane / LANES % 4u * 2u * SIDE;
@@ -241,27 +227,24 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     for (var step = first; step < end; step += DEPTH) {
         let at_x = half * T * DEEP + to_x;
         let at_w = half * 4u * DEPTH * ROW + to_w;
-        tile_x[at_x] = xs.a;
+        tile_x[at_x] = select(real4(), xs.a, from_x.x != NONE);
         tile_w[at_w] = ws.a;
         if SHARE == 4u {
-            tile_x[at_x + APART * DEEP] = xs.b;
-            tile_x[at_x + 2u * APART * DEEP] = xs.c;
-            tile_x[at_x + 3u * APART * DEEP] = xs.d;
+            tile_x[at_x + APART * DEEP] = select(real4(), xs.b, from_x.y != NONE);
+            tile_x[at_x + 2u * APART * DEEP] = select(real4(), xs.c, from_x.z != NONE);
+            tile_x[at_x + 3u * APART * DEEP] = select(real4(), xs.d, from_x.w != NONE);
             tile_w[at_w + APART_W * ROW] = ws.b;
             tile_w[at_w + 2u * APART_W * ROW] = ws.c;
             tile_w[at_w + 3u * APART_W * ROW] = ws.d;
         }
         workgroupBarrier();
-        let next = step + DEPTH;
-        if next < end {
-            s.group += DEPTH;
-            if s.group >= params.groups_in {
-                s = wrapped(s);
-                from_x = vec4u(under(c0, s), under(c1, s), under(c2, s), under(c3, s));
-            }
-            xs = share(from_x, s.group, next + mine < end);
-            ws = share_weights(block + next * T + lane, lane, end - next);
+        s.group += DEPTH;
+        if s.group >= params.groups_in {
+            s = wrapped(s);
+            from_x = vec4u(under(c0, s), under(c1, s), under(c2, s), under(c3, s));
         }
+        xs = share(from_x, s.group);
+        ws = share_weights(block, (step + DEPTH) * T + lane, total * T - 1u);
         for (var k = 0u; k < 4u * DEPTH; k += SIDE) {
             let at_x = half * T * DEEP + down * DEEP + k / 4u;
             let at_w = (half * 4u * DEPTH + k) * ROW + across / 4u;

@@ -105,6 +105,9 @@ fn origin(at: i32, size: u32) -> i32 {
 
 // Where a tap finds a pixel's groups of input channels.
 fn under(c: Corner, s: Step) -> u32 {
+    if s.ky >= params.kh {
+        return NONE;
+    }
     let iy = origin(c.y + i32(s.ky), params.h);
     let ix = origin(c.x + i32(s.kx), params.w);
     if MASKED && (iy < 0 || ix < 0) {
@@ -113,19 +116,14 @@ fn under(c: Corner, s: Step) -> u32 {
     return ((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in;
 }
 
-// Zeros where the sum has ended.
-fn load(from_x: u32, group: u32, there: bool) -> real4 {
-    if !there || MASKED && from_x == NONE {
-        return real4();
-    }
-    return x[from_x + group];
+// Somewhere where it is outside of x. Nothing waits for what is read before it goes into the tiles.
+fn load(from_x: u32, group: u32) -> real4 {
+    return x[select(from_x + group, 0u, from_x == NONE)];
 }
 
-fn load_weights(at: u32, there: bool) -> real4 {
-    if !there {
-        return real4();
-    }
-    return weight[at];
+// Zeros outside of x.
+fn masked(from_x: u32, found: real4) -> vec4f {
+    return select(vec4f(), vec4f(found), from_x != NONE);
 }
 
 // 8 channels of a pixel.
@@ -184,39 +182,39 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     let second = lane + THREADS;
     var s = locate(first + lane % DEPTH);
     var from_x = vec2u(under(c0, s), under(c1, s));
-    var x0 = load(from_x.x, s.group, first + lane % DEPTH < end);
-    var w0 = load_weights(block + first * SIDE + lane, first + lane / SIDE < end);
+    // Weights beyond the last ones meet zeros of x.
+    let last_w = block + total * SIDE - 1u;
+    var x0 = load(from_x.x, s.group);
+    var w0 = weight[min(block + first * SIDE + lane, last_w)];
     var x1 = real4();
     var w1 = real4();
     if SIDE == 64u {
-        x1 = load(from_x.y, s.group, first + lane % DEPTH < end);
-        w1 = load_weights(block + first * SIDE + second, first + second / SIDE < end);
+        x1 = load(from_x.y, s.group);
+        w1 = weight[min(block + first * SIDE + second, last_w)];
     }
     let across = lane % (SIDE / 8u);
     let down = lane / (SIDE / 8u);
     var sum: array<Pair, 8>;
     var half = 0u;
     for (var step = first; step < end; step += DEPTH) {
-        tile_x[half + lane] = vec4f(x0);
+        tile_x[half + lane] = masked(from_x.x, x0);
         tile_w[half + lane] = vec4f(w0);
         if SIDE == 64u {
-            tile_x[half + second] = vec4f(x1);
+            tile_x[half + second] = masked(from_x.y, x1);
             tile_w[half + second] = vec4f(w1);
         }
         workgroupBarrier();
-        let next = step + DEPTH;
-        if next < end {
-            s.group += DEPTH;
-            if s.group >= params.groups_in {
-                s = wrapped(s);
-                from_x = vec2u(under(c0, s), under(c1, s));
-            }
-            x0 = load(from_x.x, s.group, next + lane % DEPTH < end);
-            w0 = load_weights(block + next * SIDE + lane, next + lane / SIDE < end);
-            if SIDE == 64u {
-                x1 = load(from_x.y, s.group, next + lane % DEPTH < end);
-                w1 = load_weights(block + next * SIDE + second, next + second / SIDE < end);
-            }
+        s.group += DEPTH;
+        if s.group >= params.groups_in {
+            s = wrapped(s);
+            from_x = vec2u(under(c0, s), under(c1, s));
+        }
+        let next = block + (step + DEPTH) * SIDE;
+        x0 = load(from_x.x, s.group);
+        w0 = weight[min(next + lane, last_w)];
+        if SIDE == 64u {
+            x1 = load(from_x.y, s.group);
+            w1 = weight[min(next + second, last_w)];
         }
         for (var k = 0u; k < DEPTH; k++) {
             let column = half + k * SIDE + across;
