@@ -3,7 +3,8 @@
 //   running = (1 - momentum)·running + momentum·(mean | unbiased var)
 // Layout: x, y [rows,C]; weight, bias, running [C]; stats [2C]: means, then inv_std.
 // Statistics, running ones too, and dweight and dbias are f32.
-// Grid: statistics: one workgroup per channel; the rest: one thread per element.
+// Grid: statistics and backward_weight: one workgroup per 16 channels, whose neighbours it reads together,
+// 16 rows at a time; the rest: one thread per element.
 
 struct Params {
     rows: u32,
@@ -19,42 +20,45 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> new_mean: array<f32>;
 @group(0) @binding(5) var<storage, read_write> new_var: array<f32>;
 
-var<workgroup> sums: array<f32, 64>;
+// Channels of a workgroup, and rows that it reads at a time.
+const SIDE = 16u;
+const THREADS = SIDE * SIDE;
 
-fn workgroup_sum(lane: u32, value: f32) -> f32 {
+var<workgroup> sums: array<f32, THREADS>;
+
+// Of this thread's channel.
+fn column_sum(lane: u32, value: f32) -> f32 {
     workgroupBarrier();
     sums[lane] = value;
-    for (var width = 32u; width > 0u; width /= 2u) {
+    for (var width = THREADS / 2u; width >= SIDE; width /= 2u) {
         workgroupBarrier();
         if lane < width {
             sums[lane] += sums[lane + width];
         }
     }
     workgroupBarrier();
-    return sums[0];
+    return sums[lane % SIDE];
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
               @builtin(local_invocation_index) lane: u32) {
-    let c = group.y * groups.x + group.x;
-    if c >= params.channels {
-        return;
-    }
+    let mine = (group.y * groups.x + group.x) * SIDE + lane % SIDE;
+    let c = min(mine, params.channels - 1u);
     let rows = f32(params.rows);
     var sum = 0.0;
-    for (var i = lane; i < params.rows; i += 64u) {
+    for (var i = lane / SIDE; i < params.rows; i += SIDE) {
         sum += f32(x[i * params.channels + c]);
     }
-    let mean = workgroup_sum(lane, sum) / rows;
+    let mean = column_sum(lane, sum) / rows;
     // A second pass over the data: E[x²] - mean² would cancel.
     var square = 0.0;
-    for (var i = lane; i < params.rows; i += 64u) {
+    for (var i = lane / SIDE; i < params.rows; i += SIDE) {
         let off = f32(x[i * params.channels + c]) - mean;
         square += off * off;
     }
-    let total = workgroup_sum(lane, square);
-    if lane == 0u {
+    let total = column_sum(lane, square);
+    if lane < SIDE && mine < params.channels {
         stats[c] = mean;
         stats[params.channels + c] = inverseSqrt(total / rows + params.epsilon);
         new_mean[c] = mix(old_mean[c], mean, params.momentum);
@@ -83,23 +87,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 @group(0) @binding(4) var<storage, read_write> dbias: array<f32>;
 
 // dweight = Σ dy·x̂, dbias = Σ dy.
-@compute @workgroup_size(64)
+@compute @workgroup_size(THREADS)
 fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                    @builtin(local_invocation_index) lane: u32) {
-    let c = group.y * groups.x + group.x;
-    if c >= params.channels {
-        return;
-    }
+    let mine = (group.y * groups.x + group.x) * SIDE + lane % SIDE;
+    let c = min(mine, params.channels - 1u);
     var products = 0.0;
     var plain = 0.0;
-    for (var i = lane; i < params.rows; i += 64u) {
+    for (var i = lane / SIDE; i < params.rows; i += SIDE) {
         let at = i * params.channels + c;
         products += f32(dy[at]) * (f32(x[at]) - known[c]) * known[params.channels + c];
         plain += f32(dy[at]);
     }
-    let dw = workgroup_sum(lane, products);
-    let db = workgroup_sum(lane, plain);
-    if lane == 0u {
+    let dw = column_sum(lane, products);
+    let db = column_sum(lane, plain);
+    if lane < SIDE && mine < params.channels {
         dweight[c] = dw;
         dbias[c] = db;
     }

@@ -91,7 +91,7 @@ fn forward(
                 .write(&mean)
                 .write(&var)
                 .params(p)
-                .run(vector.len() * 64)?;
+                .folded(blocks(vector))?;
             let y = gpu.alloc(shape.len())?;
             let pass = gpu.pass(NAME, SHADER).read(x.buffer()).read(&stats);
             let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
@@ -144,7 +144,7 @@ fn backward(
                 .write(&dw)
                 .write(&db)
                 .params(p)
-                .run(vector.len() * 64)?;
+                .folded(blocks(vector))?;
             let pass = gpu
                 .pass(NAME, SHADER)
                 .entry("backward_input")
@@ -164,6 +164,11 @@ fn backward(
             ])
         }
     }
+}
+
+/// Workgroups that sum over pixels.
+fn blocks(channels: Shape) -> usize {
+    channels.len().div_ceil(16)
 }
 
 /// Of the forward pass.
