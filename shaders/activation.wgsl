@@ -1,5 +1,5 @@
 // y = f(x), and dx = dy · f'(x), for f one of leaky ReLU, SiLU, sigmoid (see `activate`).
-// Layout: any, contiguous. Grid: one thread per element.
+// Layout: any, contiguous. Grid: see `Pass::sweep`.
 
 struct Params {
     count: u32,
@@ -13,8 +13,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.count {
+    for (var i = index(group, groups, lane); i < params.count; i += threads(groups)) {
         y[i] = real(activate(params.kind, params.slope, f32(x[i])));
     }
 }
@@ -39,8 +38,7 @@ fn derivative(x: f32) -> f32 {
 @compute @workgroup_size(64)
 fn backward(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
             @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.count {
+    for (var i = index(group, groups, lane); i < params.count; i += threads(groups)) {
         dx[i] = real(f32(dy[i]) * derivative(f32(x[i])));
     }
 }

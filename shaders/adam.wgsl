@@ -4,7 +4,7 @@
 // scaled: p is the f32 copy of a parameter in f16, which is written, too; the gradient is a multiple, and
 // where one of the step's gradients overflowed nothing changes.
 // check: has a gradient overflowed? (torch.amp.GradScaler)
-// Layout: any, contiguous; p, m and v change in place. Grid: one thread per element.
+// Layout: any, contiguous; p, m and v change in place. Grid: see `Pass::sweep`.
 
 struct Params {
     count: u32,
@@ -37,8 +37,7 @@ fn change(i: u32, gradient: f32) {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.count {
+    for (var i = index(group, groups, lane); i < params.count; i += threads(groups)) {
         change(i, grad[i]);
     }
 }
@@ -49,8 +48,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 @compute @workgroup_size(64)
 fn scaled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
           @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.count && overflow[0] == 0u {
+    if overflow[0] != 0u {
+        return;
+    }
+    for (var i = index(group, groups, lane); i < params.count; i += threads(groups)) {
         change(i, grad[i] * params.unscale);
         rounded[i] = real(p[i]);
     }
@@ -63,9 +64,10 @@ fn scaled(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: 
 @compute @workgroup_size(64)
 fn check(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
          @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
     let exponent = 0x7f800000u;
-    if i < params.count && (checked[i] & exponent) == exponent {
-        atomicStore(&found, 0x3f800000u);
+    for (var i = index(group, groups, lane); i < params.count; i += threads(groups)) {
+        if (checked[i] & exponent) == exponent {
+            atomicStore(&found, 0x3f800000u);
+        }
     }
 }

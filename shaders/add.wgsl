@@ -1,4 +1,4 @@
-// c = a + b. Layout: any, contiguous. Grid: one thread per element.
+// c = a + b. Layout: any, contiguous. Grid: see `Pass::sweep`.
 
 struct Params {
     count: u32,
@@ -11,8 +11,7 @@ struct Params {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.count {
+    for (var i = index(group, groups, lane); i < params.count; i += threads(groups)) {
         c[i] = real(f32(a[i]) + f32(b[i]));
     }
 }

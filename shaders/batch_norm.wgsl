@@ -4,7 +4,7 @@
 // Layout: x, y [rows,C]; weight, bias, running [C]; stats [2C]: means, then inv_std.
 // Statistics, running ones too, and dweight and dbias are f32.
 // Grid: statistics and backward_weight: one workgroup per 16 channels, whose neighbours it reads together,
-// 16 rows at a time; the rest: one thread per element.
+// 16 rows at a time; the rest: see `Pass::sweep`.
 
 struct Params {
     rows: u32,
@@ -74,8 +74,8 @@ fn statistics(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) grou
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
         @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.rows * params.channels {
+    let count = params.rows * params.channels;
+    for (var i = index(group, groups, lane); i < count; i += threads(groups)) {
         let c = i % params.channels;
         let normalised = (f32(x[i]) - known[c]) * known[params.channels + c];
         y[i] = real(normalised * f32(weight[c]) + f32(bias[c]));
@@ -116,8 +116,8 @@ fn backward_weight(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups)
 @compute @workgroup_size(64)
 fn backward_input(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u,
                   @builtin(local_invocation_index) lane: u32) {
-    let i = index(group, groups, lane);
-    if i < params.rows * params.channels {
+    let count = params.rows * params.channels;
+    for (var i = index(group, groups, lane); i < count; i += threads(groups)) {
         let c = i % params.channels;
         let inv_std = known[params.channels + c];
         let normalised = (f32(x[i]) - known[c]) * inv_std;

@@ -11,6 +11,11 @@ fn index(group: vec3u, groups: vec3u, lane: u32) -> u32 {
     return (group.y * groups.x + group.x) * 64u + lane;
 }
 
+// Threads of a launch: how far it is to a thread's next element in one made by `Pass::sweep`.
+fn threads(groups: vec3u) -> u32 {
+    return groups.x * groups.y * 64u;
+}
+
 // Kinds as in `cpu::activation::Activation`; `slope` is for leaky ReLU (0 gives ReLU).
 fn activate(kind: u32, slope: f32, x: f32) -> f32 {
     switch kind {

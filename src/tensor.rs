@@ -452,7 +452,7 @@ impl Tensor {
                 };
                 let pass = gpu.pass("add", include_str!("../shaders/add.wgsl"));
                 let pass = pass.read(self.buffer()).read(other.buffer()).write(&sum);
-                pass.params(&params).run(self.shape.len())?;
+                pass.params(&params).sweep(self.shape.len())?;
                 Ok(Self::gpu_tensor(gpu, self.shape, sum))
             }
         }

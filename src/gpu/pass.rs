@@ -6,6 +6,9 @@ use crate::Result;
 use crate::kernel::LAUNCH;
 use std::sync::atomic::Ordering;
 
+/// Workgroups of [`Pass::sweep`] at most: about as many as an H100 has room for at once.
+const SWEEPERS: usize = 4096;
+
 /// A launch under construction; [`Pass::run`] records it.
 pub struct Pass<'a> {
     gpu: &'a Gpu,
@@ -78,6 +81,12 @@ impl<'a> Pass<'a> {
     /// `shaders/prelude.wgsl`).
     pub fn run(self, threads: usize) -> Result<()> {
         self.folded(threads.div_ceil(64))
+    }
+
+    /// Records a launch over so many elements, of which a thread takes several, `threads(groups)` apart:
+    /// to start a workgroup takes longer than to add 64 numbers.
+    pub fn sweep(self, elements: usize) -> Result<()> {
+        self.folded(elements.div_ceil(64).min(SWEEPERS))
     }
 
     /// Records a launch of at least this many workgroups: number y · width + x of the grid.

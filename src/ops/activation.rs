@@ -37,7 +37,7 @@ fn forward(x: &Tensor, f: Activation) -> Result<Tensor> {
         Device::Gpu(gpu) => {
             let y = gpu.alloc(x.shape().len())?;
             let pass = gpu.pass(NAME, SHADER).read(x.buffer()).write(&y);
-            pass.params(&params(x.shape(), f)).run(x.shape().len())?;
+            pass.params(&params(x.shape(), f)).sweep(x.shape().len())?;
             Ok(Tensor::gpu_tensor(gpu, x.shape(), y))
         }
     }
@@ -62,7 +62,7 @@ pub(super) fn backward(x: &Tensor, grad: &Tensor, f: Activation) -> Result<Tenso
             let dx = gpu.alloc(x.shape().len())?;
             let pass = gpu.pass(NAME, SHADER).entry("backward");
             let pass = pass.read(x.buffer()).read(grad.buffer()).write(&dx);
-            pass.params(&params(x.shape(), f)).run(x.shape().len())?;
+            pass.params(&params(x.shape(), f)).sweep(x.shape().len())?;
             Ok(Tensor::gpu_tensor(gpu, x.shape(), dx))
         }
     }

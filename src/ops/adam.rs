@@ -57,7 +57,7 @@ pub fn check(grad: &Tensor, scaled: &Scaled) -> Result<()> {
                 count: n as u32,
                 ..Params::zeroed()
             };
-            pass.params(&params).run(n)
+            pass.params(&params).sweep(n)
         }
         _ => Err(Error::shape(NAME, "a gradient in f32 on a GPU", "another")),
     }
@@ -130,7 +130,7 @@ pub fn adam(
                 pass = pass.entry("scaled").read(scaled.overflow.buffer());
                 pass = pass.write(p.buffer());
             }
-            pass.run(shape.len())?;
+            pass.sweep(shape.len())?;
         }
     }
     Ok(())

@@ -95,7 +95,7 @@ fn forward(
             let y = gpu.alloc(shape.len())?;
             let pass = gpu.pass(NAME, SHADER).read(x.buffer()).read(&stats);
             let pass = pass.read(weight.buffer()).read(bias.buffer()).write(&y);
-            pass.params(p).run(shape.len())?;
+            pass.params(p).sweep(shape.len())?;
             let (mean, var) = (
                 Tensor::gpu_tensor(gpu, vector, mean),
                 Tensor::gpu_tensor(gpu, vector, var),
@@ -156,7 +156,7 @@ fn backward(
                 .read(&dw)
                 .read(&db)
                 .write(&dx);
-            pass.params(p).run(shape.len())?;
+            pass.params(p).sweep(shape.len())?;
             Ok([
                 Tensor::gpu_tensor(gpu, shape, dx),
                 Tensor::gpu_tensor(gpu, vector, dw),

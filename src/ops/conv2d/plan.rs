@@ -80,6 +80,11 @@ impl Plan {
         // Twice to five times as fast as the others in f16 where measured.
         let large = 4 * p.groups_out >= 64 && p.steps >= 16;
         if gpu.is_half() && large && Variant::Matrix.runs_on(gpu.report(), true) {
+            let winograd = Self::whole(Variant::Winograd2);
+            let pays = winograd::pays_on_matrices(p.rows, p.groups_in, p.groups_out);
+            if pays && winograd.suits(gpu, p) {
+                return winograd;
+            }
             return Self::of(gpu, Variant::Matrix, p);
         }
         let workgroups = |side| {

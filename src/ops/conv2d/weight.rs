@@ -74,7 +74,12 @@ fn product(gpu: &Gpu, variant: Variant, p: &Geometry) -> Product {
 /// What should be fastest, by the adapter and the size.
 fn likely(gpu: &Gpu, p: &Geometry) -> Plan {
     let variant = if Product::has_matrices(gpu) {
-        Variant::Matrix
+        let pixels = p.n * p.out_h * p.out_w;
+        let pays = winograd::pays_on_matrices(pixels, p.c_in / 4, p.c_out / 4);
+        match pays && suits(gpu, Variant::Winograd2, p) {
+            true => Variant::Winograd2,
+            false => Variant::Matrix,
+        }
     } else if winograd::gradient::pays(gpu, p) && suits(gpu, Variant::Winograd4, p) {
         Variant::Winograd4
     } else {

@@ -71,6 +71,12 @@ pub(super) fn suits(gpu: &Gpu, (side, tile): (u32, &Tile), p: &tiles::Params) ->
     [p.kh, p.kw, p.stride, p.dilation] == [3, 3, 1, 1] && fits
 }
 
+/// Is F(2×2) on matrix units worth its transforms? Measured on an H100: with 1024 channels on both sides
+/// 1.6 times as fast for 8 pictures of 24², as fast for one.
+pub(super) fn pays_on_matrices(pixels: u32, groups_in: u32, groups_out: u32) -> bool {
+    pixels >= 2048 && groups_in >= 128 && groups_out >= 128
+}
+
 /// What makes the products on hardware: the larger tile, unless much of it would lie beyond the last
 /// tile of the picture or the last channel; in f16 matrix units, for F(2×2), whose numbers it can keep.
 pub(super) fn tile(gpu: &Gpu, side: u32, p: &tiles::Params) -> Tile {
