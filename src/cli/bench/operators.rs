@@ -113,6 +113,8 @@ fn of_models(batches: &[usize], repack: bool) -> Vec<Plan> {
         (1024, 5, 304),
         (216, 3, 64),
         (64, 3, 368),
+        (216, 5, 64),
+        (64, 5, 368),
         (336, 3, 1024),
         (1024, 3, 1024),
         // The last one's sum as a plain matrix product.
