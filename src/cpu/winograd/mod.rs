@@ -13,14 +13,14 @@ mod transform;
 
 use super::activation::Activation;
 use super::conv2d::Params;
-use super::lanes::{Kernel, Lanes, run};
+use super::lanes::{Kernel, Lanes, load_row, run, store_row};
 use super::matmul::{PANEL, Shared, Tiles as Product};
 use super::pool::{give, take};
 use super::vectorised;
 use crate::kernel::variant;
 use rayon::prelude::*;
 use std::ops::Range;
-use tiles::{Tiles, Transformed, load_part, store_part};
+use tiles::{Tiles, Transformed};
 use transform::{IN, POINTS, both, g, output, weights};
 
 /// Channels of the input that are worked on at once.
@@ -30,9 +30,10 @@ const DEPTH: usize = 64;
 const GAP: usize = 16;
 /// Between the taps or points of a block of weights.
 const APART: usize = DEPTH * PANEL + GAP;
-/// Tiles worked on at once: enough rows for a matrix product, and the weights are transformed once for
-/// a 5×5 over the 24×24 map.
-const AT_ONCE: usize = 144;
+/// Tiles worked on at once: enough rows for a matrix product, few enough for the inner caches.
+const AT_ONCE: usize = 72;
+/// Channels of the gradient that are worked on at once.
+const WIDE: usize = 2 * PANEL;
 /// With fewer tiles or channels the transforms do not pay.
 const FEWEST: usize = 9;
 const NARROWEST: u32 = 16;
@@ -44,6 +45,39 @@ pub fn suits(params: &Params) -> bool {
     let padded = params.top.max(params.left) < params.kh;
     let wide = params.c_in.min(params.c_out) >= NARROWEST;
     square && padded && wide && Tiles::of(params).count() >= FEWEST
+}
+
+/// What the cores take apart: chunks of tiles, each of which stays in the caches of a core, or, where there are few
+/// of them, the tiles and panels of one chunk after the other.
+#[derive(Clone, Copy)]
+enum Sharing {
+    Chunks,
+    Within,
+}
+
+impl Sharing {
+    fn of(chunks: usize) -> Self {
+        match chunks >= 2 * rayon::current_num_threads() {
+            true => Self::Chunks,
+            false => Self::Within,
+        }
+    }
+
+    /// Fewest chunks for a task of its own.
+    fn min_len_of_chunks(self) -> usize {
+        match self {
+            Self::Chunks => 1,
+            Self::Within => usize::MAX,
+        }
+    }
+
+    /// Fewest tiles or panels for one.
+    fn min_len(self, each: usize) -> usize {
+        match self {
+            Self::Chunks => usize::MAX,
+            Self::Within => each,
+        }
+    }
 }
 
 /// y = f(x ∗ weight + bias) (+ residual), as `conv2d::forward`. `turned` takes the weights' taps from
@@ -61,28 +95,36 @@ pub fn forward(
     let tiles = Tiles::of(params);
     let mut y = take((params.n * params.out_h * params.out_w * params.c_out) as usize);
     let to = Shared::new(&mut y);
-    for first in (0..tiles.count()).step_by(AT_ONCE) {
-        let range = first..(first + AT_ONCE).min(tiles.count());
-        let v = Transformed::input(&tiles, range, x);
-        (0..bias.len().div_ceil(PANEL))
-            .into_par_iter()
-            .for_each(|panel| {
-                let m = products(&v, weight, turned, panel, params);
-                run(Finish {
-                    tiles: &tiles,
-                    first,
-                    m: &m,
-                    count: v.tiles,
-                    panel,
-                    bias,
-                    residual,
-                    f,
-                    y: to.get(),
+    let chunks = tiles.count().div_ceil(AT_ONCE);
+    let share = Sharing::of(chunks);
+    let each = share.min_len_of_chunks();
+    (0..chunks)
+        .into_par_iter()
+        .with_min_len(each)
+        .for_each(|chunk| {
+            let first = chunk * AT_ONCE;
+            let range = first..(first + AT_ONCE).min(tiles.count());
+            let v = Transformed::input(&tiles, range, x, 0..params.c_in as usize, share);
+            (0..bias.len().div_ceil(PANEL))
+                .into_par_iter()
+                .with_min_len(share.min_len(1))
+                .for_each(|panel| {
+                    let m = products(&v, weight, turned, panel, params);
+                    run(Finish {
+                        tiles: &tiles,
+                        first,
+                        m: &m,
+                        count: v.tiles,
+                        panel,
+                        bias,
+                        residual,
+                        f,
+                        y: to.get(),
+                    });
+                    give(m);
                 });
-                give(m);
-            });
-        give(v.data);
-    }
+            give(v.data);
+        });
     y
 }
 
@@ -270,14 +312,18 @@ impl Finish<'_> {
         let first = self.panel * PANEL;
         let width = PANEL.min(self.bias.len() - first);
         for tile in 0..self.count {
+            let targets = self.tiles.targets::<O>(self.first + tile);
             for c in (0..width).step_by(V::N) {
+                let from = &self.m[tile * PANEL + c..][..(POINTS - 1) * apart(self.count) + V::N];
                 let mut m = [[V::splat(0.0); IN]; IN];
                 for (point, m) in m.iter_mut().flatten().enumerate() {
-                    let at = point * apart(self.count) + tile * PANEL + c;
-                    *m = load_part(&self.m[at..]);
+                    // SAFETY: the slice is that long.
+                    *m = unsafe { V::load(from.as_ptr().add(point * apart(self.count))) };
                 }
                 let rest = V::N.min(width - c);
-                let bias = load_part::<V>(&self.bias[first + c..][..rest]);
+                let bias = &self.bias[first + c..][..rest];
+                // SAFETY: the slice is that long.
+                let [bias]: [V; 1] = unsafe { load_row(rest, bias.as_ptr()) };
                 for (i, row) in both(
                     m,
                     #[inline(always)]
@@ -287,18 +333,18 @@ impl Finish<'_> {
                 .enumerate()
                 {
                     for (j, sum) in row.iter().enumerate() {
-                        let Some(at) = self.tiles.target(self.first + tile, i, j) else {
+                        let Some(at) = targets[i][j] else {
                             continue;
                         };
                         let at = at + first + c;
                         let mut y = self.f.of(sum.add(bias));
                         if let Some(residual) = self.residual {
-                            y = y.add(load_part(&residual[at..][..rest]));
+                            let residual = &residual[at..][..rest];
+                            // SAFETY: the slice is that long.
+                            y = y.add(unsafe { load_row::<V, 1>(rest, residual.as_ptr()) }[0]);
                         }
                         // SAFETY: this panel of this pixel belongs to this task alone.
-                        store_part(y, unsafe {
-                            std::slice::from_raw_parts_mut(self.y.add(at), rest)
-                        });
+                        unsafe { store_row([y], rest, self.y.add(at)) };
                     }
                 }
             }
@@ -312,43 +358,48 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
     let tiles = Tiles::of(params);
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
     let taps = params.kh as usize;
-    let v = Transformed::input(&tiles, 0..tiles.count(), x);
-    let dm = Transformed::gradient(&tiles, grad);
     let mut dw = take(taps * taps * c_in * c_out);
     let to = Shared::new(&mut dw);
-    let panels = c_out.div_ceil(PANEL);
-    (0..c_in.div_ceil(DEPTH) * panels)
+    let groups = c_out.div_ceil(WIDE);
+    let height = c_in.div_ceil(c_in.div_ceil(DEPTH)).next_multiple_of(8);
+    (0..c_in.div_ceil(height) * groups)
         .into_par_iter()
         .for_each(|task| {
-            let (block, panel) = (task / panels, task % panels);
-            let depth = DEPTH.min(c_in - block * DEPTH);
-            let mut du = take(POINTS * DEPTH * PANEL);
-            for (point, du) in du.chunks_exact_mut(DEPTH * PANEL).enumerate() {
-                run(Product {
-                    a: v.at(block, point),
-                    row: 1,
-                    step: DEPTH,
-                    rows: depth,
-                    k: v.tiles,
-                    b: dm.at(panel, point),
-                    panel: 0,
-                    out: du.as_mut_ptr(),
-                    stride: PANEL,
-                    columns: PANEL,
-                    add: false,
-                    epilogue: None,
-                });
+            let rows = task / groups * height..c_in.min(task / groups * height + height);
+            let columns = task % groups * WIDE..c_out.min(task % groups * WIDE + WIDE);
+            let mut du = take(POINTS * DEPTH * WIDE);
+            for first in (0..tiles.count()).step_by(AT_ONCE) {
+                let range = first..(first + AT_ONCE).min(tiles.count());
+                let v = Transformed::input(&tiles, range.clone(), x, rows.clone(), Sharing::Chunks);
+                let dm = Transformed::gradient(&tiles, range, grad, columns.clone());
+                for (point, du) in du.chunks_exact_mut(DEPTH * WIDE).enumerate() {
+                    run(Product {
+                        a: v.at(0, point),
+                        row: 1,
+                        step: DEPTH,
+                        rows: rows.len(),
+                        k: v.tiles,
+                        b: dm.at(0, point),
+                        panel: dm.block(),
+                        out: du.as_mut_ptr(),
+                        stride: WIDE,
+                        columns: columns.len().next_multiple_of(PANEL),
+                        add: first > 0,
+                        epilogue: None,
+                    });
+                }
+                give(v.data);
+                give(dm.data);
             }
-            let columns = panel * PANEL..c_out.min(panel * PANEL + PANEL);
-            let mut sum = [0.0; DEPTH * PANEL];
+            let mut sum = [0.0; DEPTH * WIDE];
             for tap in 0..taps * taps {
                 let coefficient =
                     |p: usize| g(p / IN, tap / taps, taps) * g(p % IN, tap % taps, taps);
-                let points = du.chunks_exact(DEPTH * PANEL).enumerate();
+                let points = du.chunks_exact(DEPTH * WIDE).enumerate();
                 add_up(points.map(|(p, du)| (coefficient(p) as f32, du)), &mut sum);
-                for (i, sum) in sum.chunks_exact(PANEL).take(depth).enumerate() {
-                    let at = (tap * c_in + block * DEPTH + i) * c_out + columns.start;
-                    // SAFETY: this block and panel belong to this task alone.
+                for (i, sum) in rows.clone().zip(sum.chunks_exact(WIDE)) {
+                    let at = (tap * c_in + i) * c_out + columns.start;
+                    // SAFETY: these rows and columns belong to this task alone.
                     let row =
                         unsafe { std::slice::from_raw_parts_mut(to.get().add(at), columns.len()) };
                     row.copy_from_slice(&sum[..row.len()]);
@@ -356,8 +407,6 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
             }
             give(du);
         });
-    give(v.data);
-    give(dm.data);
     dw
 }
 

@@ -1,12 +1,13 @@
 //! The tiles that cover a map, and their transformed pixels.
 
 use super::transform::{IN, POINTS, both, input, output_back};
-use super::{DEPTH, GAP};
+use super::{DEPTH, GAP, Sharing};
 use crate::cpu::conv2d::Params;
-use crate::cpu::lanes::{Kernel, Lanes, run};
+use crate::cpu::lanes::{Kernel, Lanes, load_row, run};
 use crate::cpu::matmul::{PANEL, Shared};
 use crate::cpu::pool::take;
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// The tiles of an output, row by row, over all pictures.
 #[derive(Clone, Copy)]
@@ -34,8 +35,7 @@ impl<'a> Tiles<'a> {
     }
 
     /// Picture, row and column of the upper left output.
-    #[inline(always)]
-    pub(super) fn place(&self, tile: usize) -> [usize; 3] {
+    fn place(&self, tile: usize) -> [usize; 3] {
         let (row, column) = (tile / self.across, tile % self.across);
         [
             row / self.down,
@@ -44,26 +44,30 @@ impl<'a> Tiles<'a> {
         ]
     }
 
-    /// Where in x the pixel (i, j) under a tile begins; `None` in zero padding.
-    #[inline(always)]
-    pub(super) fn source(&self, tile: usize, i: usize, j: usize) -> Option<usize> {
+    /// Where in x the pixels under a tile begin; `None` in zero padding.
+    fn sources<const I: usize>(&self, tile: usize) -> [[Option<usize>; I]; I] {
         let ([n, oy, ox], p) = (self.place(tile), self.params);
-        let y = p.source(oy as u32, i as u32, p.top, p.h)?;
-        let x = p.source(ox as u32, j as u32, p.left, p.w)?;
-        Some(((n * p.h as usize + y) * p.w as usize + x) * p.c_in as usize)
+        let row = |i| p.source(oy as u32, i as u32, p.top, p.h);
+        let column = |j| p.source(ox as u32, j as u32, p.left, p.w);
+        let columns: [Option<usize>; I] = std::array::from_fn(column);
+        std::array::from_fn(|i| {
+            let first = row(i).map(|y| (n * p.h as usize + y) * p.w as usize);
+            columns.map(|x| Some((first? + x?) * p.c_in as usize))
+        })
     }
 
-    /// Where in y the output (i, j) of a tile begins; `None` beyond the border.
-    #[inline(always)]
-    pub(super) fn target(&self, tile: usize, i: usize, j: usize) -> Option<usize> {
+    /// Where in y the outputs of a tile begin; `None` beyond the border.
+    pub(super) fn targets<const O: usize>(&self, tile: usize) -> [[Option<usize>; O]; O] {
         let ([n, oy, ox], p) = (self.place(tile), self.params);
-        let (h, w) = (p.out_h as usize, p.out_w as usize);
-        let inside = oy + i < h && ox + j < w;
-        inside.then(|| ((n * h + oy + i) * w + ox + j) * p.c_out as usize)
+        let (h, w, c) = (p.out_h as usize, p.out_w as usize, p.c_out as usize);
+        std::array::from_fn(|i| {
+            let first = ((n * h + oy + i) * w + ox) * c;
+            std::array::from_fn(|j| (oy + i < h && ox + j < w).then_some(first + j * c))
+        })
     }
 }
 
-/// Tiles `tiles` of some pixels, transformed: `[channels/block][36][tiles][block]`, with a gap after each
+/// Tiles `tiles` of some channels, transformed: `[channels/block][36][tiles][block]`, with a gap after each
 /// point, rows filled up with whatever was there.
 pub(super) struct Transformed {
     pub(super) data: Vec<f32>,
@@ -74,46 +78,49 @@ pub(super) struct Transformed {
 
 impl Transformed {
     /// V of the input, blocks of [`DEPTH`].
-    pub(super) fn input(tiles: &Tiles, range: std::ops::Range<usize>, x: &[f32]) -> Self {
-        Self::new(
-            tiles,
-            range,
-            x,
-            tiles.params.c_in as usize,
-            DEPTH,
-            Side::Input,
-        )
+    pub(super) fn input(
+        tiles: &Tiles,
+        range: Range<usize>,
+        x: &[f32],
+        channels: Range<usize>,
+        share: Sharing,
+    ) -> Self {
+        Self::new(tiles, range, x, channels, Side::Input, share)
     }
 
     /// A·dy·Aᵀ of the gradient, blocks of [`PANEL`].
-    pub(super) fn gradient(tiles: &Tiles, grad: &[f32]) -> Self {
-        let c = tiles.params.c_out as usize;
-        Self::new(tiles, 0..tiles.count(), grad, c, PANEL, Side::Gradient)
+    pub(super) fn gradient(
+        tiles: &Tiles,
+        range: Range<usize>,
+        grad: &[f32],
+        channels: Range<usize>,
+    ) -> Self {
+        let share = Sharing::Chunks;
+        Self::new(tiles, range, grad, channels, Side::Gradient, share)
     }
 
     fn new(
         tiles: &Tiles,
-        range: std::ops::Range<usize>,
+        range: Range<usize>,
         source: &[f32],
-        channels: usize,
-        block: usize,
+        channels: Range<usize>,
         side: Side,
+        share: Sharing,
     ) -> Self {
-        let count = range.len();
-        let apart = count * block + GAP;
-        let mut data = take(channels.div_ceil(block) * POINTS * apart);
+        let block = side.block();
+        let apart = range.len() * block + GAP;
+        let mut data = take(channels.len().div_ceil(block) * POINTS * apart);
         let to = Shared::new(&mut data);
         range
             .clone()
             .into_par_iter()
-            .with_min_len(4)
+            .with_min_len(share.min_len(4))
             .for_each(|tile| {
                 run(Gather {
                     tiles,
                     tile,
                     source,
-                    channels,
-                    block,
+                    channels: channels.clone(),
                     side,
                     to: to.get(),
                     row: tile - range.start,
@@ -122,14 +129,19 @@ impl Transformed {
             });
         Self {
             data,
-            tiles: count,
+            tiles: range.len(),
             apart,
         }
     }
 
+    /// Between the blocks of channels.
+    pub(super) fn block(&self) -> usize {
+        POINTS * self.apart
+    }
+
     /// Rows `[tiles][block]` of a channel block at a point.
     pub(super) fn at(&self, block: usize, point: usize) -> *const f32 {
-        self.data[(block * POINTS + point) * self.apart..][..self.apart].as_ptr()
+        self.data[block * self.block() + point * self.apart..][..self.apart].as_ptr()
     }
 }
 
@@ -139,13 +151,22 @@ pub(super) enum Side {
     Gradient,
 }
 
+impl Side {
+    /// Channels side by side.
+    fn block(self) -> usize {
+        match self {
+            Self::Input => DEPTH,
+            Self::Gradient => PANEL,
+        }
+    }
+}
+
 /// Transforms one tile.
 pub(super) struct Gather<'a> {
     tiles: &'a Tiles<'a>,
     tile: usize,
     source: &'a [f32],
-    channels: usize,
-    block: usize,
+    channels: Range<usize>,
     side: Side,
     to: *mut f32,
     row: usize,
@@ -177,56 +198,29 @@ impl Kernel for Gather<'_> {
 impl Gather<'_> {
     #[inline(always)]
     fn all<V: Lanes, const I: usize>(&self, f: impl Fn([V; I]) -> [V; IN] + Copy) {
-        let mut from = [[None; I]; I];
-        for (i, row) in from.iter_mut().enumerate() {
-            for (j, from) in row.iter_mut().enumerate() {
-                let at = match self.side {
-                    Side::Input => self.tiles.source(self.tile, i, j),
-                    Side::Gradient => self.tiles.target(self.tile, i, j),
-                };
-                *from = at.map(|at| &self.source[at..][..self.channels]);
-            }
-        }
-        for c in (0..self.channels).step_by(V::N) {
+        let from: [[Option<usize>; I]; I] = match self.side {
+            Side::Input => self.tiles.sources(self.tile),
+            Side::Gradient => self.tiles.targets(self.tile),
+        };
+        let last = from.iter().flatten().flatten().max();
+        assert!(last.is_none_or(|at| at + self.channels.end <= self.source.len()));
+        for c in self.channels.clone().step_by(V::N) {
             let mut d = [[V::splat(0.0); I]; I];
             for i in 0..I {
                 for j in 0..I {
-                    if let Some(row) = from[i][j] {
-                        d[i][j] = load_part(&row[c..]);
+                    if let Some(at) = from[i][j] {
+                        let pixel = self.source.as_ptr().wrapping_add(at + c);
+                        // SAFETY: asserted above.
+                        [d[i][j]] = unsafe { load_row(self.channels.end - c, pixel) };
                     }
                 }
             }
-            let (block, lane) = (c / self.block, c % self.block);
+            let (c, block) = (c - self.channels.start, self.side.block());
+            let first = c / block * POINTS * self.apart + self.row * block + c % block;
             for (point, v) in both(d, f).iter().flatten().enumerate() {
-                let at = (block * POINTS + point) * self.apart + self.row * self.block + lane;
                 // SAFETY: the row belongs to this tile alone; a block is a multiple of any vector.
-                unsafe { v.store(self.to.add(at)) };
+                unsafe { v.store(self.to.add(first + point * self.apart)) };
             }
         }
     }
-}
-
-/// The first lanes of a row, zeros behind its end.
-#[inline(always)]
-pub(super) fn load_part<V: Lanes>(row: &[f32]) -> V {
-    if row.len() >= V::N {
-        // SAFETY: the row is long enough.
-        return unsafe { V::load(row.as_ptr()) };
-    }
-    let mut part = [0.0; 16];
-    part[..row.len()].copy_from_slice(row);
-    // SAFETY: no vector is longer than 16.
-    unsafe { V::load(part.as_ptr()) }
-}
-
-#[inline(always)]
-pub(super) fn store_part<V: Lanes>(v: V, row: &mut [f32]) {
-    if row.len() >= V::N {
-        // SAFETY: the row is long enough.
-        return unsafe { v.store(row.as_mut_ptr()) };
-    }
-    let mut part = [0.0; 16];
-    // SAFETY: no vector is longer than 16.
-    unsafe { v.store(part.as_mut_ptr()) };
-    row.copy_from_slice(&part[..row.len()]);
 }
