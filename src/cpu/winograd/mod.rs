@@ -8,20 +8,22 @@
 //! the error is half as large (6e-7 with 128 channels, 1.1e-6 with 1024, against 2e-7 and 3e-7 of
 //! plain sums).
 
+mod gradient;
 mod tiles;
 mod transform;
+
+pub use gradient::backward_weight;
 
 use super::activation::Activation;
 use super::conv2d::Params;
 use super::lanes::{Kernel, Lanes, load_row, run, store_row};
 use super::matmul::{PANEL, Shared, Tiles as Product};
 use super::pool::{give, take};
-use super::vectorised;
 use crate::kernel::variant;
 use rayon::prelude::*;
 use std::ops::Range;
 use tiles::{Tiles, Transformed};
-use transform::{IN, POINTS, both, g, output, weights};
+use transform::{IN, POINTS, both, output, weights};
 
 /// Channels of the input that are worked on at once.
 const DEPTH: usize = 64;
@@ -32,8 +34,8 @@ const GAP: usize = 16;
 const APART: usize = DEPTH * PANEL + GAP;
 /// Tiles worked on at once: enough rows for a matrix product, few enough for the inner caches.
 const AT_ONCE: usize = 72;
-/// Channels of the gradient that are worked on at once.
-const WIDE: usize = 2 * PANEL;
+/// Channels of the input with which the V of so many tiles still stays in the caches of a core.
+const FEW: u32 = 256;
 /// With fewer tiles or channels the transforms do not pay.
 const FEWEST: usize = 9;
 const NARROWEST: u32 = 16;
@@ -56,13 +58,6 @@ enum Sharing {
 }
 
 impl Sharing {
-    fn of(chunks: usize) -> Self {
-        match chunks >= 2 * rayon::current_num_threads() {
-            true => Self::Chunks,
-            false => Self::Within,
-        }
-    }
-
     /// Fewest chunks for a task of its own.
     fn min_len_of_chunks(self) -> usize {
         match self {
@@ -95,15 +90,21 @@ pub fn forward(
     let tiles = Tiles::of(params);
     let mut y = take((params.n * params.out_h * params.out_w * params.c_out) as usize);
     let to = Shared::new(&mut y);
-    let chunks = tiles.count().div_ceil(AT_ONCE);
-    let share = Sharing::of(chunks);
+    // V of a chunk stays in the caches of one core, or is one that all cores read.
+    let (at_once, share) = match (tiles.count().div_ceil(AT_ONCE), params.c_in) {
+        (chunks, ..=FEW) if chunks >= 2 * rayon::current_num_threads() => {
+            (AT_ONCE, Sharing::Chunks)
+        }
+        _ => (2 * AT_ONCE, Sharing::Within),
+    };
+    let chunks = tiles.count().div_ceil(at_once);
     let each = share.min_len_of_chunks();
     (0..chunks)
         .into_par_iter()
         .with_min_len(each)
         .for_each(|chunk| {
-            let first = chunk * AT_ONCE;
-            let range = first..(first + AT_ONCE).min(tiles.count());
+            let first = chunk * at_once;
+            let range = first..(first + at_once).min(tiles.count());
             let v = Transformed::input(&tiles, range, x, 0..params.c_in as usize, share);
             (0..bias.len().div_ceil(PANEL))
                 .into_par_iter()
@@ -352,77 +353,6 @@ impl Finish<'_> {
     }
 }
 
-/// dL/dweight `[k,k,c_in,c_out]`: dU = Vᵀ·(A·dy·Aᵀ) summed over tiles, then Gᵀ·dU·G.
-pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
-    variant("winograd");
-    let tiles = Tiles::of(params);
-    let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
-    let taps = params.kh as usize;
-    let mut dw = take(taps * taps * c_in * c_out);
-    let to = Shared::new(&mut dw);
-    let groups = c_out.div_ceil(WIDE);
-    let height = c_in.div_ceil(c_in.div_ceil(DEPTH)).next_multiple_of(8);
-    (0..c_in.div_ceil(height) * groups)
-        .into_par_iter()
-        .for_each(|task| {
-            let rows = task / groups * height..c_in.min(task / groups * height + height);
-            let columns = task % groups * WIDE..c_out.min(task % groups * WIDE + WIDE);
-            let mut du = take(POINTS * DEPTH * WIDE);
-            for first in (0..tiles.count()).step_by(AT_ONCE) {
-                let range = first..(first + AT_ONCE).min(tiles.count());
-                let v = Transformed::input(&tiles, range.clone(), x, rows.clone(), Sharing::Chunks);
-                let dm = Transformed::gradient(&tiles, range, grad, columns.clone());
-                for (point, du) in du.chunks_exact_mut(DEPTH * WIDE).enumerate() {
-                    run(Product {
-                        a: v.at(0, point),
-                        row: 1,
-                        step: DEPTH,
-                        rows: rows.len(),
-                        k: v.tiles,
-                        b: dm.at(0, point),
-                        panel: dm.block(),
-                        out: du.as_mut_ptr(),
-                        stride: WIDE,
-                        columns: columns.len().next_multiple_of(PANEL),
-                        add: first > 0,
-                        epilogue: None,
-                    });
-                }
-                give(v.data);
-                give(dm.data);
-            }
-            let mut sum = [0.0; DEPTH * WIDE];
-            for tap in 0..taps * taps {
-                let coefficient =
-                    |p: usize| g(p / IN, tap / taps, taps) * g(p % IN, tap % taps, taps);
-                let points = du.chunks_exact(DEPTH * WIDE).enumerate();
-                add_up(points.map(|(p, du)| (coefficient(p) as f32, du)), &mut sum);
-                for (i, sum) in rows.clone().zip(sum.chunks_exact(WIDE)) {
-                    let at = (tap * c_in + i) * c_out + columns.start;
-                    // SAFETY: these rows and columns belong to this task alone.
-                    let row =
-                        unsafe { std::slice::from_raw_parts_mut(to.get().add(at), columns.len()) };
-                    row.copy_from_slice(&sum[..row.len()]);
-                }
-            }
-            give(du);
-        });
-    dw
-}
-
-/// out = Σ factor · row, rows as long as `out`.
-fn add_up<'a>(rows: impl Iterator<Item = (f32, &'a [f32])>, out: &mut [f32]) {
-    out.fill(0.0);
-    vectorised(
-        #[inline(always)]
-        || {
-            for (factor, row) in rows.filter(|(factor, _)| *factor != 0.0) {
-                out.iter_mut().zip(row).for_each(|(o, r)| *o += factor * r);
-            }
-        },
-    );
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,11 +368,13 @@ mod tests {
     #[test]
     fn it_agrees_with_the_plain_convolution_and_its_gradients() {
         for (k, n, h, w, c_in, c_out, top, left, replicate) in [
-            (3, 2, 33, 35, 17, 35, 1, 1, 0),
+            (3, 5, 33, 35, 17, 35, 1, 1, 0), // chunks for each core
             (3, 2, 32, 34, 33, 16, 1, 1, 1),
             (3, 1, 41, 38, 20, 48, 0, 2, 0),
             (3, 3, 24, 29, 130, 67, 2, 0, 0),
             (3, 1, 11, 9, 18, 37, 1, 1, 0), // an odd number of tiles
+            (3, 1, 12, 14, 262, 18, 1, 1, 0),
+            (3, 1, 12, 15, 20, 260, 0, 1, 1),
             (5, 2, 23, 25, 19, 33, 2, 2, 1),
             (5, 1, 7, 6, 70, 65, 3, 1, 0),
         ] {

@@ -94,8 +94,8 @@ impl Transformed {
         range: Range<usize>,
         grad: &[f32],
         channels: Range<usize>,
+        share: Sharing,
     ) -> Self {
-        let share = Sharing::Chunks;
         Self::new(tiles, range, grad, channels, Side::Gradient, share)
     }
 
