@@ -21,7 +21,6 @@ use super::matmul::{PANEL, Shared, Tiles as Product};
 use super::pool::{give, take};
 use crate::kernel::variant;
 use rayon::prelude::*;
-use std::ops::Range;
 use tiles::{Tiles, Transformed};
 use transform::{IN, POINTS, both, output, weights};
 
@@ -99,6 +98,9 @@ pub fn forward(
     };
     let chunks = tiles.count().div_ceil(at_once);
     let each = share.min_len_of_chunks();
+    // Whole panels are read where they lie.
+    let copied = (turned || padded(params) > bias.len()).then(|| panels(weight, turned, params));
+    let weight = copied.as_deref().unwrap_or(weight);
     (0..chunks)
         .into_par_iter()
         .with_min_len(each)
@@ -110,7 +112,7 @@ pub fn forward(
                 .into_par_iter()
                 .with_min_len(share.min_len(1))
                 .for_each(|panel| {
-                    let m = products(&v, weight, turned, panel, params);
+                    let m = products(&v, weight, panel, params);
                     run(Finish {
                         tiles: &tiles,
                         first,
@@ -126,7 +128,13 @@ pub fn forward(
                 });
             give(v.data);
         });
+    copied.into_iter().for_each(give);
     y
+}
+
+/// Channels of the output, up to a whole panel.
+fn padded(params: &Params) -> usize {
+    (params.c_out as usize).next_multiple_of(PANEL)
 }
 
 /// Between the points of M of so many tiles.
@@ -135,43 +143,16 @@ fn apart(tiles: usize) -> usize {
 }
 
 /// M = Σ_ci U ∘ V of a panel of output channels, `[36][tiles][32]` with a gap after each point.
-fn products(
-    v: &Transformed,
-    weight: &[f32],
-    turned: bool,
-    panel: usize,
-    params: &Params,
-) -> Vec<f32> {
-    let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
-    let taps = (params.kh * params.kw) as usize;
-    let columns = panel * PANEL..c_out.min(panel * PANEL + PANEL);
+fn products(v: &Transformed, weight: &[f32], panel: usize, params: &Params) -> Vec<f32> {
+    let (c_in, width) = (params.c_in as usize, padded(params));
     let mut m = take(POINTS * apart(v.tiles));
-    let mut copied = take(taps * APART);
     let mut u = take(POINTS * APART);
     for (block, from) in (0..c_in).step_by(DEPTH).enumerate() {
         let depth = DEPTH.min(c_in - from);
-        // A whole panel is read where it lies.
-        let (g, between, row) = match turned || columns.len() < PANEL {
-            true => {
-                for (tap, to) in copied.chunks_exact_mut(APART).enumerate() {
-                    copy_weights(
-                        weight,
-                        turned,
-                        tap,
-                        params,
-                        from..from + depth,
-                        columns.clone(),
-                        to,
-                    );
-                }
-                (&copied[..], APART, PANEL)
-            }
-            false => (&weight[from * c_out + columns.start..], c_in * c_out, c_out),
-        };
         run(Weights {
-            g,
-            between,
-            row,
+            g: &weight[from * width + panel * PANEL..],
+            between: c_in * width,
+            row: width,
             u: &mut u,
             depth,
             taps: params.kh as usize,
@@ -193,37 +174,44 @@ fn products(
             });
         }
     }
-    give(copied);
     give(u);
     m
 }
 
-/// Some rows and columns of a tap's weights as `[64][32]`, filled up with zeros.
-fn copy_weights(
-    weight: &[f32],
-    turned: bool,
-    tap: usize,
-    params: &Params,
-    rows: Range<usize>,
-    columns: Range<usize>,
-    to: &mut [f32],
-) {
+/// The weights in whole panels, `[k,k,c_in,c_out up to a panel]`, filled up with zeros; see [`forward`] for `turned`.
+fn panels(weight: &[f32], turned: bool, params: &Params) -> Vec<f32> {
     let (c_in, c_out) = (params.c_in as usize, params.c_out as usize);
-    let taps = (params.kh * params.kw) as usize;
-    if columns.len() < PANEL {
-        to.fill(0.0);
-    }
-    if turned {
-        let weight = &weight[(taps - 1 - tap) * c_in * c_out..];
-        for (j, column) in columns.enumerate() {
-            let row = &weight[column * c_in..][rows.clone()];
-            let to = to[j..].iter_mut().step_by(PANEL);
+    let (taps, width) = ((params.kh * params.kw) as usize, padded(params));
+    let mut data = take(taps * c_in * width);
+    data.par_chunks_exact_mut(c_in * width)
+        .enumerate()
+        .for_each(|(tap, to)| match turned {
+            true => {
+                let from = &weight[(taps - 1 - tap) * c_in * c_out..][..c_in * c_out];
+                transpose(from, c_in, to, width);
+            }
+            false => {
+                let from = weight[tap * c_in * c_out..].chunks_exact(c_out);
+                for (to, from) in to.chunks_exact_mut(width).zip(from) {
+                    to[..c_out].copy_from_slice(from);
+                    to[c_out..].fill(0.0);
+                }
+            }
+        });
+    data
+}
+
+/// Rows of `from` `[_,columns]` as columns of `to` `[columns,width]`, filled up with zeros.
+fn transpose(from: &[f32], columns: usize, to: &mut [f32], width: usize) {
+    const ROWS: usize = 16;
+    for (block, to) in to.chunks_mut(ROWS * width).enumerate() {
+        for (j, row) in from.chunks_exact(columns).enumerate() {
+            let row = &row[block * ROWS..];
+            let to = to[j..].iter_mut().step_by(width);
             to.zip(row).for_each(|(to, g)| *to = *g);
         }
-    } else {
-        for (to, i) in to.chunks_exact_mut(PANEL).zip(rows) {
-            let row = &weight[(tap * c_in + i) * c_out..][columns.clone()];
-            to[..row.len()].copy_from_slice(row);
+        for to in to.chunks_exact_mut(width) {
+            to[from.len() / columns..].fill(0.0);
         }
     }
 }
@@ -259,25 +247,28 @@ impl Weights<'_> {
         assert!(self.depth <= DEPTH);
         for at in (0..self.depth * PANEL).step_by(V::N) {
             let from = at / PANEL * self.row + at % PANEL;
-            let mut g = [[V::splat(0.0); T]; T];
-            for (i, row) in g.iter_mut().enumerate() {
-                for (j, g) in row.iter_mut().enumerate() {
-                    // SAFETY: asserted above; a panel is a multiple of any vector.
-                    *g = unsafe { V::load(self.g.as_ptr().add((i * T + j) * self.between + from)) };
-                }
-            }
-            for (point, u) in both(
-                g,
+            both(
+                #[inline(always)]
+                |i| {
+                    let mut g = [V::splat(0.0); T];
+                    for (j, g) in g.iter_mut().enumerate() {
+                        let tap = (i * T + j) * self.between;
+                        // SAFETY: asserted above; a panel is a multiple of any vector.
+                        *g = unsafe { V::load(self.g.as_ptr().add(tap + from)) };
+                    }
+                    g
+                },
                 #[inline(always)]
                 |g| weights(g),
-            )
-            .iter()
-            .flatten()
-            .enumerate()
-            {
-                // SAFETY: as above.
-                unsafe { u.store(self.u.as_mut_ptr().add(point * APART + at)) };
-            }
+                #[inline(always)]
+                |j, column| {
+                    for (i, u) in column.iter().enumerate() {
+                        let point = (i * IN + j) * APART;
+                        // SAFETY: as above.
+                        unsafe { u.store(self.u.as_mut_ptr().add(point + at)) };
+                    }
+                },
+            );
         }
     }
 }
@@ -316,38 +307,41 @@ impl Finish<'_> {
             let targets = self.tiles.targets::<O>(self.first + tile);
             for c in (0..width).step_by(V::N) {
                 let from = &self.m[tile * PANEL + c..][..(POINTS - 1) * apart(self.count) + V::N];
-                let mut m = [[V::splat(0.0); IN]; IN];
-                for (point, m) in m.iter_mut().flatten().enumerate() {
-                    // SAFETY: the slice is that long.
-                    *m = unsafe { V::load(from.as_ptr().add(point * apart(self.count))) };
-                }
                 let rest = V::N.min(width - c);
                 let bias = &self.bias[first + c..][..rest];
                 // SAFETY: the slice is that long.
                 let [bias]: [V; 1] = unsafe { load_row(rest, bias.as_ptr()) };
-                for (i, row) in both(
-                    m,
+                both(
+                    #[inline(always)]
+                    |i| {
+                        let mut m = [V::splat(0.0); IN];
+                        for (j, m) in m.iter_mut().enumerate() {
+                            let point = (i * IN + j) * apart(self.count);
+                            // SAFETY: the slice is that long.
+                            *m = unsafe { V::load(from.as_ptr().add(point)) };
+                        }
+                        m
+                    },
                     #[inline(always)]
                     |m| output::<V, O>(m),
-                )
-                .iter()
-                .enumerate()
-                {
-                    for (j, sum) in row.iter().enumerate() {
-                        let Some(at) = targets[i][j] else {
-                            continue;
-                        };
-                        let at = at + first + c;
-                        let mut y = self.f.of(sum.add(bias));
-                        if let Some(residual) = self.residual {
-                            let residual = &residual[at..][..rest];
-                            // SAFETY: the slice is that long.
-                            y = y.add(unsafe { load_row::<V, 1>(rest, residual.as_ptr()) }[0]);
+                    #[inline(always)]
+                    |j, column| {
+                        for (i, sum) in column.iter().enumerate() {
+                            let Some(at) = targets[i][j] else {
+                                continue;
+                            };
+                            let at = at + first + c;
+                            let mut y = self.f.of(sum.add(bias));
+                            if let Some(residual) = self.residual {
+                                let residual = &residual[at..][..rest];
+                                // SAFETY: the slice is that long.
+                                y = y.add(unsafe { load_row::<V, 1>(rest, residual.as_ptr()) }[0]);
+                            }
+                            // SAFETY: this panel of this pixel belongs to this task alone.
+                            unsafe { store_row([y], rest, self.y.add(at)) };
                         }
-                        // SAFETY: this panel of this pixel belongs to this task alone.
-                        unsafe { store_row([y], rest, self.y.add(at)) };
-                    }
-                }
+                    },
+                );
             }
         }
     }

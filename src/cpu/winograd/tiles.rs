@@ -111,6 +111,7 @@ impl Transformed {
         let apart = range.len() * block + GAP;
         let mut data = take(channels.len().div_ceil(block) * POINTS * apart);
         let to = Shared::new(&mut data);
+        let zeros = vec![0.0; channels.end];
         range
             .clone()
             .into_par_iter()
@@ -120,6 +121,7 @@ impl Transformed {
                     tiles,
                     tile,
                     source,
+                    zeros: &zeros,
                     channels: channels.clone(),
                     side,
                     to: to.get(),
@@ -166,6 +168,8 @@ pub(super) struct Gather<'a> {
     tiles: &'a Tiles<'a>,
     tile: usize,
     source: &'a [f32],
+    /// Padding.
+    zeros: &'a [f32],
     channels: Range<usize>,
     side: Side,
     to: *mut f32,
@@ -202,25 +206,38 @@ impl Gather<'_> {
             Side::Input => self.tiles.sources(self.tile),
             Side::Gradient => self.tiles.targets(self.tile),
         };
-        let last = from.iter().flatten().flatten().max();
-        assert!(last.is_none_or(|at| at + self.channels.end <= self.source.len()));
+        let end = self.channels.end;
+        let fits = |at: &usize| at + end <= self.source.len();
+        assert!(from.iter().flatten().flatten().all(fits) && self.zeros.len() >= end);
+        let mut pixels = [[self.zeros.as_ptr(); I]; I];
+        for (pixel, at) in pixels.iter_mut().flatten().zip(from.iter().flatten()) {
+            if let Some(at) = *at {
+                *pixel = self.source[at..].as_ptr();
+            }
+        }
         for c in self.channels.clone().step_by(V::N) {
-            let mut d = [[V::splat(0.0); I]; I];
-            for i in 0..I {
-                for j in 0..I {
-                    if let Some(at) = from[i][j] {
-                        let pixel = self.source.as_ptr().wrapping_add(at + c);
+            let (block, row) = (self.side.block(), c - self.channels.start);
+            let first = row / block * POINTS * self.apart + self.row * block + row % block;
+            both(
+                #[inline(always)]
+                |i| {
+                    let mut d = [V::splat(0.0); I];
+                    for (d, pixel) in d.iter_mut().zip(pixels[i]) {
                         // SAFETY: asserted above.
-                        [d[i][j]] = unsafe { load_row(self.channels.end - c, pixel) };
+                        [*d] = unsafe { load_row(end - c, pixel.add(c)) };
                     }
-                }
-            }
-            let (c, block) = (c - self.channels.start, self.side.block());
-            let first = c / block * POINTS * self.apart + self.row * block + c % block;
-            for (point, v) in both(d, f).iter().flatten().enumerate() {
-                // SAFETY: the row belongs to this tile alone; a block is a multiple of any vector.
-                unsafe { v.store(self.to.add(first + point * self.apart)) };
-            }
+                    d
+                },
+                f,
+                #[inline(always)]
+                |j, column| {
+                    for (i, v) in column.iter().enumerate() {
+                        let point = (i * IN + j) * self.apart;
+                        // SAFETY: the row belongs to this tile alone; a block is a multiple of any vector.
+                        unsafe { v.store(self.to.add(first + point)) };
+                    }
+                },
+            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The transforms of Winograd's minimal filtering, one dimension at a time, over vectors of channels.
 
 use crate::cpu::lanes::Lanes;
+use std::mem::MaybeUninit;
 
 /// Inputs along a side of a tile.
 pub(super) const IN: usize = 6;
@@ -109,26 +110,24 @@ pub(super) fn output_back_at<V: Lanes, const O: usize>(y: [V; O], at: f32) -> [V
     [even.add(odd), even.sub(odd)]
 }
 
-/// Rows first, then columns.
+/// Rows first, then columns, as they come and go: `f` of each `row(i)`, then `column(j, …)` of each `f`.
 #[inline(always)]
 pub(super) fn both<V: Lanes, const I: usize, const O: usize>(
-    x: [[V; I]; I],
+    row: impl Fn(usize) -> [V; I],
     f: impl Fn([V; I]) -> [V; O],
-) -> [[V; O]; O] {
-    let mut rows = [[V::splat(0.0); O]; I];
-    for i in 0..I {
-        rows[i] = f(x[i]);
+    mut column: impl FnMut(usize, [V; O]),
+) {
+    // Zeros would be written before what they make room for.
+    let mut rows = [[MaybeUninit::uninit(); O]; I];
+    for (i, to) in rows.iter_mut().enumerate() {
+        *to = f(row(i)).map(MaybeUninit::new);
     }
-    let mut out = [[V::splat(0.0); O]; O];
     for j in 0..O {
-        let mut column = [V::splat(0.0); I];
-        for i in 0..I {
-            column[i] = rows[i][j];
+        let mut x = [V::splat(0.0); I];
+        for (x, row) in x.iter_mut().zip(&rows) {
+            // SAFETY: every row was written above.
+            *x = unsafe { row[j].assume_init() };
         }
-        let column = f(column);
-        for i in 0..O {
-            out[i][j] = column[i];
-        }
+        column(j, f(x));
     }
-    out
 }
