@@ -33,8 +33,9 @@ const GAP: usize = 16;
 const APART: usize = DEPTH * PANEL + GAP;
 /// Tiles worked on at once: enough rows for a matrix product, few enough for the inner caches.
 const AT_ONCE: usize = 72;
-/// Channels of the input with which the V of so many tiles still stays in the caches of a core.
-const FEW: u32 = 256;
+/// Channels of the input times channels of the output with which V of so many tiles stays in the caches of a core.
+/// Of more, the weights are transformed too often.
+const FEW: u32 = 64 << 10;
 /// With fewer tiles or channels the transforms do not pay.
 const FEWEST: usize = 9;
 const NARROWEST: u32 = 16;
@@ -90,7 +91,7 @@ pub fn forward(
     let mut y = take((params.n * params.out_h * params.out_w * params.c_out) as usize);
     let to = Shared::new(&mut y);
     // V of a chunk stays in the caches of one core, or is one that all cores read.
-    let (at_once, share) = match (tiles.count().div_ceil(AT_ONCE), params.c_in) {
+    let (at_once, share) = match (tiles.count().div_ceil(AT_ONCE), params.c_in * params.c_out) {
         (chunks, ..=FEW) if chunks >= 2 * rayon::current_num_threads() => {
             (AT_ONCE, Sharing::Chunks)
         }
