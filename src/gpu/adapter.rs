@@ -175,6 +175,7 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
         pipelines: Mutex::default(),
         recorder: Mutex::new(Recorder::default()),
         pool: Mutex::new(Pool::default()),
+        bindings: Mutex::default(),
         allocated: AtomicU64::new(0),
         peak: AtomicU64::new(0),
         launches: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! Device memory: buffers come from a pool and go back to it when dropped.
 
+use super::bindings::Bindings;
 use super::{Gpu, lock};
 use crate::kernel::step;
 use crate::{Error, Result};
@@ -23,12 +24,15 @@ impl Pool {
         Some(found)
     }
 
-    /// Keeps a buffer, unless more than `room` would wait.
-    fn put(&mut self, raw: wgpu::Buffer, room: u64) {
-        if self.bytes + raw.size() <= room {
+    /// Keeps a buffer, unless more than `room` would wait; says whether it did.
+    fn put(&mut self, raw: &wgpu::Buffer, room: u64) -> bool {
+        let fits = self.bytes + raw.size() <= room;
+        if fits {
             self.bytes += raw.size();
-            self.waiting.entry(raw.size()).or_default().push(raw);
+            let waiting = self.waiting.entry(raw.size()).or_default();
+            waiting.push(raw.clone());
         }
+        fits
     }
 }
 
@@ -93,7 +97,9 @@ impl Drop for Buffer {
         let size = self.raw.size();
         let in_use = self.gpu.allocated.fetch_sub(size, Ordering::Relaxed) - size;
         let room = self.gpu.room().saturating_sub(in_use);
-        lock(&self.gpu.pool).put(self.raw.clone(), room);
+        if !lock(&self.gpu.pool).put(&self.raw, room) {
+            lock(&self.gpu.bindings).forget(&self.raw);
+        }
     }
 }
 
@@ -206,6 +212,7 @@ impl Gpu {
             None => {
                 // What waits in the pool may be all that is missing.
                 *lock(&self.pool) = Pool::default();
+                *lock(&self.bindings) = Bindings::default();
                 self.wait()?;
                 self.try_create(bytes)
                     .ok_or_else(|| self.out_of_memory(bytes))

@@ -1,9 +1,11 @@
 //! The only room that says `wgpu`: adapters, memory, pipelines, launches.
 //!
 //! Commands are recorded into one encoder and one compute pass, submitted on read-back, before an
-//! upload, or when `MAX_RECORDED` launches have piled up.
+//! upload, or when enough launches have piled up: few at first, so that the device does not wait for the
+//! host, then twice as many each time, up to `MAX_RECORDED`.
 
 mod adapter;
+mod bindings;
 mod buffer;
 mod choices;
 mod pass;
@@ -26,7 +28,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-/// Launches recorded before they are handed to the driver.
+/// Launches recorded before the first are handed to a device that has nothing to do.
+const FIRST_RECORDED: usize = 16;
+/// Launches recorded before they are handed to the driver, at most.
 const MAX_RECORDED: usize = 256;
 
 /// How to open a GPU.
@@ -68,17 +72,31 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<pipeline::Key, Arc<pipeline::Pipeline>>>,
     recorder: Mutex<Recorder>,
     pool: Mutex<buffer::Pool>,
+    bindings: Mutex<bindings::Bindings>,
     allocated: AtomicU64,
     peak: AtomicU64,
     launches: AtomicU64,
 }
 
-#[derive(Default)]
 struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
     launches: usize,
+    /// How many of them are enough to be submitted.
+    enough: usize,
     timer: Option<timing::Timer>,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self {
+            encoder: None,
+            pass: None,
+            launches: 0,
+            enough: FIRST_RECORDED,
+            timer: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Gpu {
@@ -180,6 +198,7 @@ impl Gpu {
         self.device
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|e| self.error(e.to_string()))?;
+        lock(&self.recorder).enough = FIRST_RECORDED;
         Ok(())
     }
 

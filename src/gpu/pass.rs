@@ -107,24 +107,7 @@ impl<'a> Pass<'a> {
         let size = self.params.len() as u32;
         let (name, entry) = (self.key.name, self.key.entry);
         let pipeline = gpu.pipeline(self.key, self.text, size)?;
-        let entries: Vec<_> = self
-            .buffers
-            .iter()
-            .enumerate()
-            .map(|(i, buffer)| wgpu::BindGroupEntry {
-                binding: i as u32,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer: &buffer.raw,
-                    offset: 0,
-                    size: wgpu::BufferSize::new(buffer.bytes()),
-                }),
-            })
-            .collect();
-        let bindings = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: None,
-            layout: &pipeline.storage,
-            entries: &entries,
-        });
+        let bindings = gpu.bindings(&pipeline.storage, &self.buffers);
         let scalars = pipeline
             .uniform
             .as_ref()
@@ -147,8 +130,9 @@ impl<'a> Pass<'a> {
         recorder.launches += 1;
         gpu.launches.fetch_add(1, Ordering::Relaxed);
         recorder.time_on_host(gpu)?;
-        if recorder.launches >= MAX_RECORDED {
+        if recorder.launches >= recorder.enough {
             gpu.submit_recorded(recorder);
+            recorder.enough = MAX_RECORDED.min(2 * recorder.enough);
         }
         Ok(())
     }
