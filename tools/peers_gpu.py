@@ -29,7 +29,6 @@ HEAVIEST = 5
 # What `selftest` alone does not run: f16, and the kernels that were not chosen.
 SELFTESTS = (
     ("--precision", "f16"),
-    ("--operator", "conv2d", "--variant", "matrix"),
     ("--operator", "conv2d", "--variant", "matrix", "--precision", "f16"),
     ("--operator", "conv2d", "--variant", "tile128"),
     ("--operator", "conv2d", "--variant", "winograd4"),
