@@ -191,6 +191,7 @@ impl Gpu {
     pub fn wait(&self) -> Result<()> {
         self.submit();
         self.poll()?;
+        lock(&self.recorder).enough = FIRST_RECORDED;
         self.check_lost()
     }
 
@@ -198,7 +199,6 @@ impl Gpu {
         self.device
             .poll(wgpu::PollType::wait_indefinitely())
             .map_err(|e| self.error(e.to_string()))?;
-        lock(&self.recorder).enough = FIRST_RECORDED;
         Ok(())
     }
 
