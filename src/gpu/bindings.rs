@@ -1,5 +1,5 @@
-//! Bind groups, kept for the next launch with the same buffers: to make one takes most of the host's time for a
-//! launch.
+//! Bind groups, kept for the next launch with the same buffers: to make one takes half of the host's
+//! time for a launch.
 
 use super::{Buffer, Gpu, lock};
 use std::collections::HashMap;
@@ -61,5 +61,34 @@ impl Gpu {
             layout,
             entries: &entries.collect::<Vec<_>>(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Options, open};
+    use super::*;
+
+    #[test]
+    fn they_are_kept_until_their_memory_is_wanted() {
+        let options = Options {
+            max_memory: Some(64 << 10),
+            ..Options::default()
+        };
+        let gpu = open(0, &options).expect("an adapter");
+        let layout =
+            gpu.layout([wgpu::BufferBindingType::Storage { read_only: true }; 2].into_iter());
+        let kept = || lock(&gpu.bindings).0.len();
+        let [a, b] = [4 << 10, 2 << 10].map(|len| gpu.alloc(len).expect("memory"));
+        let first = gpu.bindings(&layout, &[&a, &b]);
+        assert!(first == gpu.bindings(&layout, &[&a, &b]));
+        assert!(first != gpu.bindings(&layout, &[&b, &a]));
+        assert!(first != gpu.bindings(&layout, &[&a, &a]));
+        assert_eq!(kept(), 3);
+        lock(&gpu.bindings).forget(&b.raw);
+        assert_eq!(kept(), 1);
+        drop((a, b));
+        let _large = gpu.alloc(12 << 10).expect("the memory of the others");
+        assert_eq!(kept(), 0);
     }
 }

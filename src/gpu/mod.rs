@@ -1,8 +1,8 @@
 //! The only room that says `wgpu`: adapters, memory, pipelines, launches.
 //!
 //! Commands are recorded into one encoder and one compute pass, submitted on read-back, before an
-//! upload, or when enough launches have piled up: few at first, so that the device does not wait for the
-//! host, then twice as many each time, up to `MAX_RECORDED`.
+//! upload, or when enough launches have piled up: few after a wait, so that the device does not wait
+//! for the host, then twice as many each time, up to `MAX_RECORDED`.
 
 mod adapter;
 mod bindings;
@@ -82,7 +82,7 @@ struct Recorder {
     encoder: Option<wgpu::CommandEncoder>,
     pass: Option<wgpu::ComputePass<'static>>,
     launches: usize,
-    /// How many of them are enough to be submitted.
+    /// How many of them are enough to be submitted; few again after a wait.
     enough: usize,
     timer: Option<timing::Timer>,
 }

@@ -2,7 +2,7 @@
 
 use super::tiles::{Tiles, Transformed};
 use super::transform::{IN, POINTS, g};
-use super::{AT_ONCE, DEPTH, Sharing};
+use super::{AT_ONCE, Cores, DEPTH};
 use crate::cpu::conv2d::Params;
 use crate::cpu::lanes::run;
 use crate::cpu::matmul::{PANEL, Shared, Tiles as Product};
@@ -11,7 +11,7 @@ use crate::cpu::vectorised;
 use crate::kernel::variant;
 use rayon::prelude::*;
 
-/// How often V or dM may be made anew, to stay there.
+/// How often V or dM may be made anew, so that what a task needs stays in its core's caches.
 const OFTEN: usize = 4;
 /// Channels of the gradient that are worked on at once.
 const WIDE: usize = 2 * PANEL;
@@ -24,13 +24,19 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
     let taps = params.kh as usize;
     let mut dw = take(taps * taps * c_in * c_out);
     let to = Shared::new(&mut dw);
-    let (blocks, groups) = (c_in.div_ceil(DEPTH), c_out.div_ceil(WIDE));
-    // A task transforms what it needs while it fits its core's caches; of many channels that would be too often.
-    let whole = (blocks.max(groups) > OFTEN).then(|| {
-        let (all, share) = (0..tiles.count(), Sharing::Within);
-        let v = Transformed::input(&tiles, all.clone(), x, 0..c_in, share);
-        (v, Transformed::gradient(&tiles, all, grad, 0..c_out, share))
+    let (blocks, threads) = (c_in.div_ceil(DEPTH), rayon::current_num_threads());
+    let width = match blocks * c_out.div_ceil(WIDE) < threads {
+        true => PANEL,
+        false => WIDE,
+    };
+    let groups = c_out.div_ceil(width);
+    // Made once for all tasks where each would make them too often, and where there are few tasks to do it.
+    let whole = (blocks.max(groups) > OFTEN || blocks * groups < 2 * threads).then(|| {
+        let (all, cores) = (0..tiles.count(), Cores::Together);
+        let v = Transformed::input(&tiles, all.clone(), x, 0..c_in, cores);
+        (v, Transformed::gradient(&tiles, all, grad, 0..c_out, cores))
     });
+    // Blocks of V begin at multiples of `DEPTH`; a task's own rows are as many as the next's, in whole vectors of 8.
     let height = match whole {
         Some(_) => DEPTH,
         None => c_in.div_ceil(blocks).next_multiple_of(8),
@@ -38,19 +44,23 @@ pub fn backward_weight(x: &[f32], grad: &[f32], params: &Params) -> Vec<f32> {
     (0..blocks * groups).into_par_iter().for_each(|task| {
         let (block, group) = (task / groups, task % groups);
         let rows = block * height..c_in.min(block * height + height);
-        let columns = group * WIDE..c_out.min(group * WIDE + WIDE);
+        let columns = group * width..c_out.min(group * width + width);
         let mut du = take(POINTS * DEPTH * WIDE);
         let size = [rows.len(), columns.len()];
         match &whole {
-            Some((v, dm)) => {
-                add_products((v, block), (dm, group * WIDE / PANEL), size, false, &mut du)
-            }
+            Some((v, dm)) => add_products(
+                (v, block),
+                (dm, group * width / PANEL),
+                size,
+                false,
+                &mut du,
+            ),
             None => {
                 for first in (0..tiles.count()).step_by(AT_ONCE) {
                     let range = first..(first + AT_ONCE).min(tiles.count());
-                    let share = Sharing::Chunks;
-                    let v = Transformed::input(&tiles, range.clone(), x, rows.clone(), share);
-                    let dm = Transformed::gradient(&tiles, range, grad, columns.clone(), share);
+                    let cores = Cores::Apart;
+                    let v = Transformed::input(&tiles, range.clone(), x, rows.clone(), cores);
+                    let dm = Transformed::gradient(&tiles, range, grad, columns.clone(), cores);
                     add_products((&v, 0), (&dm, 0), size, first > 0, &mut du);
                     give(v.data);
                     give(dm.data);

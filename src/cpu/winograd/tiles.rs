@@ -1,7 +1,7 @@
 //! The tiles that cover a map, and their transformed pixels.
 
 use super::transform::{IN, POINTS, both, input, output_back};
-use super::{DEPTH, GAP, Sharing};
+use super::{Cores, DEPTH, GAP};
 use crate::cpu::conv2d::Params;
 use crate::cpu::lanes::{Kernel, Lanes, load_row, run};
 use crate::cpu::matmul::{PANEL, Shared};
@@ -12,7 +12,7 @@ use std::ops::Range;
 /// The tiles of an output, row by row, over all pictures.
 #[derive(Clone, Copy)]
 pub(super) struct Tiles<'a> {
-    pub(super) params: &'a Params,
+    params: &'a Params,
     /// Outputs along a side.
     pub(super) side: usize,
     down: usize,
@@ -83,9 +83,9 @@ impl Transformed {
         range: Range<usize>,
         x: &[f32],
         channels: Range<usize>,
-        share: Sharing,
+        cores: Cores,
     ) -> Self {
-        Self::new(tiles, range, x, channels, Side::Input, share)
+        Self::new(tiles, range, x, channels, Side::Input, cores)
     }
 
     /// A·dy·Aᵀ of the gradient, blocks of [`PANEL`].
@@ -94,9 +94,9 @@ impl Transformed {
         range: Range<usize>,
         grad: &[f32],
         channels: Range<usize>,
-        share: Sharing,
+        cores: Cores,
     ) -> Self {
-        Self::new(tiles, range, grad, channels, Side::Gradient, share)
+        Self::new(tiles, range, grad, channels, Side::Gradient, cores)
     }
 
     fn new(
@@ -105,7 +105,7 @@ impl Transformed {
         source: &[f32],
         channels: Range<usize>,
         side: Side,
-        share: Sharing,
+        cores: Cores,
     ) -> Self {
         let block = side.block();
         let apart = range.len() * block + GAP;
@@ -115,7 +115,7 @@ impl Transformed {
         range
             .clone()
             .into_par_iter()
-            .with_min_len(share.min_len(4))
+            .with_min_len(cores.fewest(4))
             .for_each(|tile| {
                 run(Gather {
                     tiles,
@@ -141,14 +141,14 @@ impl Transformed {
         POINTS * self.apart
     }
 
-    /// Rows `[tiles][block]` of a channel block at a point.
+    /// Rows `[tiles][block]` of a channel block at a point; the next block's are [`Self::block`] further on.
     pub(super) fn at(&self, block: usize, point: usize) -> *const f32 {
-        self.data[block * self.block() + point * self.apart..][..self.apart].as_ptr()
+        self.data[block * self.block() + point * self.apart..].as_ptr()
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Side {
+#[derive(Clone, Copy)]
+enum Side {
     Input,
     Gradient,
 }
@@ -164,7 +164,7 @@ impl Side {
 }
 
 /// Transforms one tile.
-pub(super) struct Gather<'a> {
+struct Gather<'a> {
     tiles: &'a Tiles<'a>,
     tile: usize,
     source: &'a [f32],
