@@ -108,7 +108,7 @@ impl Gpu {
         }
     }
 
-    fn layout(
+    pub(super) fn layout(
         &self,
         types: impl Iterator<Item = wgpu::BufferBindingType>,
     ) -> wgpu::BindGroupLayout {
