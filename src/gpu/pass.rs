@@ -161,3 +161,33 @@ impl Gpu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{FIRST_RECORDED, Options, open};
+    use super::*;
+
+    #[test]
+    fn a_waiting_device_gets_few_launches_first() {
+        let gpu = open(0, &Options::default()).expect("an adapter");
+        let [a, b, c] = [64; 3].map(|len| gpu.alloc(len).expect("memory"));
+        let launch = || {
+            let pass = gpu.pass("add", include_str!("../../shaders/add.wgsl"));
+            let pass = pass.read(&a).read(&b).write(&c).params(&64_u32);
+            pass.sweep(64).expect("a launch");
+        };
+        let recorded = || lock(&gpu.recorder).launches;
+        let mut enough = FIRST_RECORDED;
+        while enough < 4 * MAX_RECORDED {
+            let expected = enough.min(MAX_RECORDED);
+            (1..expected).for_each(|_| launch());
+            assert_eq!(recorded(), expected - 1);
+            launch();
+            assert_eq!(recorded(), 0);
+            enough *= 2;
+        }
+        gpu.wait().expect("the launches");
+        (0..FIRST_RECORDED).for_each(|_| launch());
+        assert_eq!(recorded(), 0);
+    }
+}
