@@ -203,17 +203,24 @@ fn panels(weight: &[f32], turned: bool, params: &Params) -> Vec<f32> {
     data
 }
 
-/// Rows of `from` `[_,columns]` as columns of `to` `[columns,width]`, filled up with zeros.
+/// Rows of `from` `[_,columns]` as columns of `to` `[columns,width]`, filled up with zeros: in squares, as rows that
+/// lie a multiple of 4 KiB apart fall on the same lines of the cache.
 fn transpose(from: &[f32], columns: usize, to: &mut [f32], width: usize) {
-    const ROWS: usize = 16;
-    for (block, to) in to.chunks_mut(ROWS * width).enumerate() {
-        for (j, row) in from.chunks_exact(columns).enumerate() {
-            let row = &row[block * ROWS..];
-            let to = to[j..].iter_mut().step_by(width);
-            to.zip(row).for_each(|(to, g)| *to = *g);
+    const SIDE: usize = 16;
+    for (down, to) in to.chunks_mut(SIDE * width).enumerate() {
+        for (across, from) in from.chunks(SIDE * columns).enumerate() {
+            let mut square = [[0.0; SIDE]; SIDE];
+            for (j, row) in from.chunks_exact(columns).enumerate() {
+                let row = row[down * SIDE..].iter();
+                square.iter_mut().zip(row).for_each(|(to, g)| to[j] = *g);
+            }
+            for (to, row) in to.chunks_exact_mut(width).zip(&square) {
+                to[across * SIDE..][..SIDE].copy_from_slice(row);
+            }
         }
+        let filled = (from.len() / columns).next_multiple_of(SIDE);
         for to in to.chunks_exact_mut(width) {
-            to[from.len() / columns..].fill(0.0);
+            to[filled..].fill(0.0);
         }
     }
 }
