@@ -100,6 +100,19 @@ pub unsafe fn store_row<V: Lanes, const W: usize>(row: [V; W], width: usize, to:
     }
 }
 
+/// Asks for the line that holds `at`, which need not be readable, into the second level of cache.
+#[inline(always)]
+pub fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint: it reads nothing and cannot fault.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T1>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Runs a kernel with the widest vectors of this machine.
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {

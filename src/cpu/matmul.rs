@@ -4,15 +4,17 @@
 //! bits depend neither on the number of threads nor on how the rows are cut.
 
 use super::activation::Activation;
-use super::lanes::{Kernel, Lanes, load_row, run, store_row};
+use super::lanes::{Kernel, Lanes, load_row, prefetch, run, store_row};
 use super::pool::{give, take};
 use rayon::prelude::*;
 use std::ops::Range;
 
 /// Columns of a panel.
 pub const PANEL: usize = 32;
-/// Steps of k worked on at once: a panel's part and a tile's rows stay in the inner caches.
-const DEPTH: usize = 256;
+/// Steps of k worked on at once: a panel's part and a tile's rows stay in the innermost cache.
+const DEPTH: usize = 160;
+/// Elements of a line of the cache.
+const LINE: usize = 16;
 /// Rows of A and panels of B that one task takes.
 const ROWS: usize = 192;
 const PANELS: usize = 8;
@@ -163,8 +165,8 @@ impl Panels {
         let out = Shared::new(out);
         (0..chunks * groups).into_par_iter().for_each(|task| {
             let rows = task / groups * ROWS..(task / groups * ROWS + ROWS).min(m);
-            let panels =
-                task % groups * PANELS..(task % groups * PANELS + PANELS).min(self.count());
+            let group = task % groups;
+            let panels = group * self.count() / groups..(group + 1) * self.count() / groups;
             // SAFETY: tasks write to rectangles of `out` that do not overlap.
             unsafe { self.block(rows, panels, a, out.get(), add, epilogue) };
         });
@@ -214,6 +216,7 @@ impl Panels {
                 stride: self.n,
                 columns: columns.len(),
                 add: add || from > 0,
+                far: !scattered,
                 epilogue: epilogue.filter(|_| from + k == self.k).map(|e| Epilogue {
                     bias: &e.bias[columns.clone()],
                     residual: e.residual.map(|r| &r[at(rows.start)..]),
@@ -261,6 +264,9 @@ pub struct Tiles<'a> {
     pub stride: usize,
     pub columns: usize,
     pub add: bool,
+    /// May A lie in no cache of this core? Then the lines of its next rows are asked for in time: the machine does
+    /// not foresee them, as a line of each row is read in turn.
+    pub far: bool,
     /// Its bias and residual begin where `out` does.
     pub epilogue: Option<Epilogue<'a>>,
 }
@@ -278,15 +284,17 @@ impl Kernel for Tiles<'_> {
         };
         for column in (0..self.columns).step_by(2 * V::N) {
             let narrow = self.columns - column <= V::N;
+            let ahead = self.far && column == 0;
             for row in (0..self.rows).step_by(tallest) {
                 let rows = tallest.min(self.rows - row);
                 macro_rules! by_height {
                     ($($n:literal)*) => {
                         match rows {
                             $($n if $n <= tallest => match (self.step, narrow) {
-                                (1, false) => self.tile::<V, $n, 2, false>(row, column),
-                                (1, true) => self.tile::<V, $n, 1, false>(row, column),
-                                _ => self.tile::<V, $n, 2, true>(row, column),
+                                (1, false) if ahead => self.tile::<V, $n, 2, false, true>(row, column),
+                                (1, false) => self.tile::<V, $n, 2, false, false>(row, column),
+                                (1, true) => self.tile::<V, $n, 1, false, false>(row, column),
+                                _ => self.tile::<V, $n, 2, true, false>(row, column),
                             },)*
                             _ => unreachable!("a tile of {rows} rows"),
                         }
@@ -299,9 +307,9 @@ impl Kernel for Tiles<'_> {
 }
 
 impl Tiles<'_> {
-    /// `R` rows of `W` vectors.
+    /// `R` rows of `W` vectors; with `AHEAD` the next `R` rows of A are asked for meanwhile.
     #[inline(always)]
-    fn tile<V: Lanes, const R: usize, const W: usize, const TURNED: bool>(
+    fn tile<V: Lanes, const R: usize, const W: usize, const TURNED: bool, const AHEAD: bool>(
         &self,
         row: usize,
         column: usize,
@@ -318,16 +326,24 @@ impl Tiles<'_> {
             }
             let a = self.a.add(row * self.row);
             let mut b = self.b.add(column / PANEL * self.panel + column % PANEL);
-            for k in 0..self.k {
-                let right: [V; W] = load_row(W * V::N, b);
-                b = b.add(PANEL);
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let left = V::splat(*match TURNED {
-                        false => a.add(r * self.row + k),
-                        true => a.add(k * self.step + r),
-                    });
-                    for (sum, right) in sums.iter_mut().zip(right) {
-                        *sum = left.mul_add(right, *sum);
+            let steps = if AHEAD { LINE } else { self.k };
+            for from in (0..self.k).step_by(steps.max(1)) {
+                if AHEAD {
+                    for r in R..2 * R {
+                        prefetch(a.wrapping_add(r * self.row + from));
+                    }
+                }
+                for k in from..self.k.min(from + steps) {
+                    let right: [V; W] = load_row(W * V::N, b);
+                    b = b.add(PANEL);
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let left = V::splat(*match TURNED {
+                            false => a.add(r * self.row + k),
+                            true => a.add(k * self.step + r),
+                        });
+                        for (sum, right) in sums.iter_mut().zip(right) {
+                            *sum = left.mul_add(right, *sum);
+                        }
                     }
                 }
             }

@@ -172,6 +172,7 @@ fn products(v: &Transformed, weight: &[f32], panel: usize, params: &Params) -> V
                 stride: PANEL,
                 columns: PANEL,
                 add: block > 0,
+                far: false,
                 epilogue: None,
             });
         }
