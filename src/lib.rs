@@ -54,9 +54,9 @@
 //! - `--max-memory` estimates a training step on the CPU; on a GPU it rehearses two steps, with half the batch
 //!   until they fit.
 //! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
-//! - Host memory waits in a pool ([`cpu::pool`]), on Linux in huge pages, and the instruction set is chosen once
-//!   ([`cpu::isa`], `ASTRAY_ISA`): the two global states beside the allocator's. The program's allocator is the
-//!   system's, with large blocks beginning on a cache line ([`cpu::aligned`]); a program that uses the library
+//! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once ([`cpu::isa`],
+//!   `ASTRAY_ISA`): the two global states beside the allocator's. The program's allocator is the system's, with large
+//!   blocks beginning on a cache line, on Linux in huge pages ([`cpu::aligned`]); a program that uses the library
 //!   declares it itself, or is slower.
 //! - A part whose score in f16 is within 1 % of the threshold is scored again in f32 ([`detector::Judge`]).
 //! - Where a convolution of a flow is split, the coupling adds the slices up ([`ops::coupling::coupling_of`]).

@@ -1,5 +1,5 @@
 //! Large blocks of memory begin on a line of the cache: vectors that straddle two lines take twice as
-//! long, and cannot be streamed past the caches at all.
+//! long, and cannot be streamed past the caches at all. And they lie in huge pages where the system has them.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ptr::null_mut;
@@ -17,7 +17,7 @@ pub struct Aligned;
 unsafe impl GlobalAlloc for Aligned {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match longer(layout) {
-            Ok(Some(longer)) => unsafe { inside(System.alloc(longer)) },
+            Ok(Some(longer)) => unsafe { inside(System.alloc(longer), longer.size()) },
             Ok(None) => unsafe { System.alloc(layout) },
             Err(TooLong) => null_mut(),
         }
@@ -26,7 +26,7 @@ unsafe impl GlobalAlloc for Aligned {
     // Not `alloc` and a fill: the system has pages of zeros.
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         match longer(layout) {
-            Ok(Some(longer)) => unsafe { inside(System.alloc_zeroed(longer)) },
+            Ok(Some(longer)) => unsafe { inside(System.alloc_zeroed(longer), longer.size()) },
             Ok(None) => unsafe { System.alloc_zeroed(layout) },
             Err(TooLong) => null_mut(),
         }
@@ -72,14 +72,15 @@ fn longer(layout: Layout) -> Result<Option<Layout>, TooLong> {
     Ok(Some(longer))
 }
 
-/// The first line inside a block that is `LINE` longer than needed.
+/// The first line inside a block of so many bytes, `LINE` more than needed.
 ///
 /// # Safety
-/// The block is null, or begins at a multiple of `LEAST`.
-unsafe fn inside(block: *mut u8) -> *mut u8 {
+/// The block is null, or begins at a multiple of `LEAST`, and is unused.
+unsafe fn inside(block: *mut u8, size: usize) -> *mut u8 {
     if block.is_null() {
         return block;
     }
+    huge(block, size);
     let skipped = LINE - block.addr() % LINE;
     // SAFETY: 16 to 64 bytes are skipped, so the number fits before the line.
     unsafe {
@@ -87,6 +88,23 @@ unsafe fn inside(block: *mut u8) -> *mut u8 {
         line.sub(size_of::<usize>()).cast::<usize>().write(skipped);
         line
     }
+}
+
+/// Asks for huge pages: 512 times fewer faults when a block is first written, and fewer addresses to look up.
+fn huge(block: *mut u8, size: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        const HUGE: usize = 2 << 20;
+        let skip = block.align_offset(PAGE);
+        let bytes = size.saturating_sub(skip) / PAGE * PAGE;
+        if bytes > HUGE {
+            // SAFETY: the pages are inside the block; this is advice, and refusing it changes nothing.
+            unsafe { libc::madvise(block.add(skip).cast(), bytes, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (block, size);
 }
 
 #[cfg(test)]

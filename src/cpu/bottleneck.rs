@@ -205,7 +205,6 @@ impl<'a> Ring<'a> {
                 stride: PANEL,
                 columns: self.channels,
                 add: false,
-                far: true,
                 epilogue: Some(Epilogue {
                     bias: &self.bias,
                     f: self.f,

@@ -216,7 +216,6 @@ impl Panels {
                 stride: self.n,
                 columns: columns.len(),
                 add: add || from > 0,
-                far: !scattered,
                 epilogue: epilogue.filter(|_| from + k == self.k).map(|e| Epilogue {
                     bias: &e.bias[columns.clone()],
                     residual: e.residual.map(|r| &r[at(rows.start)..]),
@@ -264,9 +263,6 @@ pub struct Tiles<'a> {
     pub stride: usize,
     pub columns: usize,
     pub add: bool,
-    /// May A lie in no cache of this core? Then the lines of its next rows are asked for in time: the machine does
-    /// not foresee them, as a line of each row is read in turn.
-    pub far: bool,
     /// Its bias and residual begin where `out` does.
     pub epilogue: Option<Epilogue<'a>>,
 }
@@ -284,14 +280,14 @@ impl Kernel for Tiles<'_> {
         };
         for column in (0..self.columns).step_by(2 * V::N) {
             let narrow = self.columns - column <= V::N;
-            let ahead = self.far && column == 0;
+            let first = column == 0;
             for row in (0..self.rows).step_by(tallest) {
                 let rows = tallest.min(self.rows - row);
                 macro_rules! by_height {
                     ($($n:literal)*) => {
                         match rows {
                             $($n if $n <= tallest => match (self.step, narrow) {
-                                (1, false) if ahead => self.tile::<V, $n, 2, false, true>(row, column),
+                                (1, false) if first => self.tile::<V, $n, 2, false, true>(row, column),
                                 (1, false) => self.tile::<V, $n, 2, false, false>(row, column),
                                 (1, true) => self.tile::<V, $n, 1, false, false>(row, column),
                                 _ => self.tile::<V, $n, 2, true, false>(row, column),
@@ -307,7 +303,8 @@ impl Kernel for Tiles<'_> {
 }
 
 impl Tiles<'_> {
-    /// `R` rows of `W` vectors; with `AHEAD` the next `R` rows of A are asked for meanwhile.
+    /// `R` rows of `W` vectors. With `AHEAD` the next `R` rows of A are asked for meanwhile: should they lie in no cache
+    /// of this core, the machine does not foresee them, as a line of each row is read in turn.
     #[inline(always)]
     fn tile<V: Lanes, const R: usize, const W: usize, const TURNED: bool, const AHEAD: bool>(
         &self,

@@ -29,28 +29,8 @@ pub fn take(len: usize) -> Vec<f32> {
     };
     // Rounded up to an eighth of a power of two, so that near sizes share memory.
     let size = len.next_multiple_of(len.next_power_of_two() / 8);
-    let mut data = found.unwrap_or_else(|| fresh(size));
+    let mut data = found.unwrap_or_else(|| vec![0.0; size]);
     data.resize(len, 0.0);
-    data
-}
-
-/// Zeros, in huge pages where the system has them: 512 times fewer faults when they are first written.
-fn fresh(len: usize) -> Vec<f32> {
-    let data = vec![0.0; len];
-    #[cfg(target_os = "linux")]
-    {
-        const PAGE: usize = 4096;
-        const HUGE: usize = 2 << 20;
-        let skip = data.as_ptr().align_offset(PAGE) * size_of::<f32>();
-        let bytes = size_of_val(&data[..]).saturating_sub(skip) / PAGE * PAGE;
-        if bytes > HUGE {
-            // SAFETY: the pages are inside the vector; this is advice, and refusing it changes nothing.
-            unsafe {
-                let start = data.as_ptr().cast::<u8>().add(skip);
-                libc::madvise(start.cast_mut().cast(), bytes, libc::MADV_HUGEPAGE);
-            }
-        }
-    }
     data
 }
 

@@ -110,7 +110,6 @@ fn add_products(
             stride: WIDE,
             columns: columns.next_multiple_of(PANEL),
             add,
-            far: false,
             epilogue: None,
         });
     }

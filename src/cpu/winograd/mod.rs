@@ -16,7 +16,7 @@ pub use gradient::backward_weight;
 
 use super::activation::Activation;
 use super::conv2d::Params;
-use super::lanes::{Kernel, Lanes, load_row, run, store_row};
+use super::lanes::{Kernel, Lanes, load_row, prefetch, run, store_row};
 use super::matmul::{PANEL, Shared, Tiles as Product};
 use super::pool::{give, take};
 use crate::kernel::variant;
@@ -172,7 +172,6 @@ fn products(v: &Transformed, weight: &[f32], panel: usize, params: &Params) -> V
                 stride: PANEL,
                 columns: PANEL,
                 add: block > 0,
-                far: false,
                 epilogue: None,
             });
         }
@@ -257,6 +256,11 @@ impl Weights<'_> {
         assert!(self.depth <= DEPTH);
         for at in (0..self.depth * PANEL).step_by(V::N) {
             let from = at / PANEL * self.row + at % PANEL;
+            // Rows and taps lie pages apart, where the machine foresees nothing.
+            for tap in 0..T * T {
+                let later = tap * self.between + from + 2 * self.row;
+                prefetch(self.g.as_ptr().wrapping_add(later));
+            }
             both(
                 #[inline(always)]
                 |i| {
