@@ -15,6 +15,8 @@ pub const PANEL: usize = 32;
 const DEPTH: usize = 160;
 /// Elements of a line of the cache.
 const LINE: usize = 16;
+/// Steps of k in which a line arrives.
+const LATER: usize = 24;
 /// Rows of A and panels of B that one task takes.
 const ROWS: usize = 192;
 const PANELS: usize = 8;
@@ -290,6 +292,7 @@ impl Kernel for Tiles<'_> {
                                 (1, false) if first => self.tile::<V, $n, 2, false, true>(row, column),
                                 (1, false) => self.tile::<V, $n, 2, false, false>(row, column),
                                 (1, true) => self.tile::<V, $n, 1, false, false>(row, column),
+                                _ if row == 0 => self.tile::<V, $n, 2, true, true>(row, column),
                                 _ => self.tile::<V, $n, 2, true, false>(row, column),
                             },)*
                             _ => unreachable!("a tile of {rows} rows"),
@@ -303,8 +306,8 @@ impl Kernel for Tiles<'_> {
 }
 
 impl Tiles<'_> {
-    /// `R` rows of `W` vectors. With `AHEAD` the next `R` rows of A are asked for meanwhile: should they lie in no cache
-    /// of this core, the machine does not foresee them, as a line of each row is read in turn.
+    /// `R` rows of `W` vectors. With `AHEAD` what may lie in no cache of this core is asked for in time, as the machine
+    /// foresees no rows that are read a line each: the next `R` rows of A or, where A is turned, later steps of A and B.
     #[inline(always)]
     fn tile<V: Lanes, const R: usize, const W: usize, const TURNED: bool, const AHEAD: bool>(
         &self,
@@ -323,14 +326,17 @@ impl Tiles<'_> {
             }
             let a = self.a.add(row * self.row);
             let mut b = self.b.add(column / PANEL * self.panel + column % PANEL);
-            let steps = if AHEAD { LINE } else { self.k };
+            let steps = if AHEAD && !TURNED { LINE } else { self.k };
             for from in (0..self.k).step_by(steps.max(1)) {
-                if AHEAD {
+                if AHEAD && !TURNED {
                     for r in R..2 * R {
                         prefetch(a.wrapping_add(r * self.row + from));
                     }
                 }
                 for k in from..self.k.min(from + steps) {
+                    if AHEAD && TURNED {
+                        self.later(k, column, b);
+                    }
                     let right: [V; W] = load_row(W * V::N, b);
                     b = b.add(PANEL);
                     for (r, sums) in sums.iter_mut().enumerate() {
@@ -356,6 +362,20 @@ impl Tiles<'_> {
                     store_row(epilogue.of(sums, column..column + width, at), width, to);
                 }
             }
+        }
+    }
+
+    /// Asks for the lines of A, where a column of tiles is the first to read it, and of B some steps later.
+    #[inline(always)]
+    fn later(&self, k: usize, column: usize, b: *const f32) {
+        if column == 0 {
+            let a = self.a.wrapping_add((k + LATER) * self.step);
+            for row in (0..self.rows).step_by(LINE) {
+                prefetch(a.wrapping_add(row));
+            }
+        }
+        for column in (0..PANEL).step_by(LINE) {
+            prefetch(b.wrapping_add(LATER * PANEL + column));
         }
     }
 }
