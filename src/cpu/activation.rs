@@ -51,6 +51,18 @@ impl Activation {
         }
     }
 
+    /// Gives itself to `work`, whose loops are then compiled for each activation alone. Mark the closure
+    /// `#[inline(always)]`.
+    #[inline(always)]
+    pub fn known<R>(self, work: impl FnOnce(Self) -> R) -> R {
+        match self {
+            Self::Identity => work(Self::Identity),
+            Self::LeakyRelu(slope) => work(Self::LeakyRelu(slope)),
+            Self::Silu => work(Self::Silu),
+            Self::Sigmoid => work(Self::Sigmoid),
+        }
+    }
+
     /// Of some values.
     #[inline(always)]
     pub fn of<V: Lanes>(self, x: V) -> V {

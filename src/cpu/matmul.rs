@@ -15,6 +15,9 @@ pub const PANEL: usize = 32;
 const DEPTH: usize = 160;
 /// Elements of a line of the cache.
 const LINE: usize = 16;
+/// Steps of k between two jumps: what finds the way, from pointer to pointer, is then done once for them. A core that
+/// shares its front end with another's thread is held up by the number of instructions.
+const TOGETHER: usize = 4;
 /// Steps of k in which a line arrives.
 const LATER: usize = 24;
 /// Rows of A and panels of B that one task takes.
@@ -66,28 +69,39 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Of sums, `columns` of them, the first of which lies at `at` in the residual.
+    /// Applies it to what was stored, a vector of each row at a time.
+    ///
+    /// # Safety
+    /// These rows and columns of `out` are the caller's.
     #[inline(always)]
-    fn of<V: Lanes, const W: usize>(
+    unsafe fn apply<V: Lanes>(
         &self,
-        mut sums: [V; W],
+        out: *mut f32,
+        rows: usize,
         columns: Range<usize>,
-        at: usize,
-    ) -> [V; W] {
-        let width = columns.len();
-        // SAFETY: both slices are that long.
-        let bias: [V; W] = unsafe { load_row(width, self.bias[columns].as_ptr()) };
-        for (sum, bias) in sums.iter_mut().zip(bias) {
-            *sum = self.f.of(sum.add(bias));
-        }
-        if let Some(residual) = self.residual {
-            // SAFETY: as above.
-            let residual: [V; W] = unsafe { load_row(width, residual[at..][..width].as_ptr()) };
-            for (sum, residual) in sums.iter_mut().zip(residual) {
-                *sum = sum.add(residual);
-            }
-        }
-        sums
+        stride: usize,
+    ) {
+        self.f.known(
+            #[inline(always)]
+            |f| {
+                for column in columns.clone().step_by(V::N) {
+                    let width = V::N.min(columns.end - column);
+                    // SAFETY: a slice is as long as it says, `out` the caller's.
+                    unsafe {
+                        let [bias] = load_row::<V, 1>(width, self.bias[column..][..width].as_ptr());
+                        for at in (0..rows).map(|row| row * stride + column) {
+                            let [sum] = load_row::<V, 1>(width, out.add(at));
+                            let mut y = f.of(sum.add(bias));
+                            if let Some(residual) = self.residual {
+                                let residual = residual[at..][..width].as_ptr();
+                                y = y.add(load_row::<V, 1>(width, residual)[0]);
+                            }
+                            store_row([y], width, out.add(at));
+                        }
+                    }
+                }
+            },
+        );
     }
 }
 
@@ -301,6 +315,12 @@ impl Kernel for Tiles<'_> {
                 }
                 by_height!(1 2 3 4 5 6 7 8 9 10 11 12);
             }
+            if let Some(epilogue) = &self.epilogue {
+                let columns = column..self.columns.min(column + 2 * V::N);
+                // SAFETY: as in the tiles. Of what was stored: were it done to their sums, the compiler would keep those
+                // in memory.
+                unsafe { epilogue.apply::<V>(self.out, self.rows, columns, self.stride) };
+            }
         }
     }
 }
@@ -333,33 +353,53 @@ impl Tiles<'_> {
                         prefetch(a.wrapping_add(r * self.row + from));
                     }
                 }
-                for k in from..self.k.min(from + steps) {
+                let end = self.k.min(from + steps);
+                let together = from + (end - from) / TOGETHER * TOGETHER;
+                for k in (from..together).step_by(TOGETHER) {
+                    for k in k..k + TOGETHER {
+                        if AHEAD && TURNED {
+                            self.later(k, column, b);
+                        }
+                        self.step::<V, R, W, TURNED>(&mut sums, a, b, k);
+                        b = b.add(PANEL);
+                    }
+                }
+                for k in together..end {
                     if AHEAD && TURNED {
                         self.later(k, column, b);
                     }
-                    let right: [V; W] = load_row(W * V::N, b);
+                    self.step::<V, R, W, TURNED>(&mut sums, a, b, k);
                     b = b.add(PANEL);
-                    for (r, sums) in sums.iter_mut().enumerate() {
-                        let left = V::splat(*match TURNED {
-                            false => a.add(r * self.row + k),
-                            true => a.add(k * self.step + r),
-                        });
-                        for (sum, right) in sums.iter_mut().zip(right) {
-                            *sum = left.mul_add(right, *sum);
-                        }
-                    }
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
                 store_row(*sums, width, out.add(r * self.stride));
             }
-            // Of what was stored: were it done to the sums, the compiler would keep those in memory.
-            if let Some(epilogue) = &self.epilogue {
-                for r in 0..R {
-                    let to = out.add(r * self.stride);
-                    let at = (row + r) * self.stride + column;
-                    let sums: [V; W] = load_row(width, to);
-                    store_row(epilogue.of(sums, column..column + width, at), width, to);
+        }
+    }
+
+    /// Adds the product of a column of A and a row of B.
+    ///
+    /// # Safety
+    /// As in [`Self::tile`].
+    #[inline(always)]
+    unsafe fn step<V: Lanes, const R: usize, const W: usize, const TURNED: bool>(
+        &self,
+        sums: &mut [[V; W]; R],
+        a: *const f32,
+        b: *const f32,
+        k: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            let right: [V; W] = load_row(W * V::N, b);
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let left = V::splat(*match TURNED {
+                    false => a.add(r * self.row + k),
+                    true => a.add(k * self.step + r),
+                });
+                for (sum, right) in sums.iter_mut().zip(right) {
+                    *sum = left.mul_add(right, *sum);
                 }
             }
         }
