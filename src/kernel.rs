@@ -17,14 +17,35 @@ pub const LAUNCH: &str = "astray::launch";
 pub struct Cost {
     pub flops: u64,
     pub bytes: u64,
+    /// Those of the bytes that remain on a GPU that keeps activations and weights in f16, where half of the others do.
+    pub exact: u64,
 }
 
 impl Cost {
-    /// `flops` operations on `floats` f32 that are read or written.
-    pub fn new(flops: usize, floats: usize) -> Self {
+    /// `flops` operations on activations and weights, `reals` of which are read or written.
+    pub fn new(flops: usize, reals: usize) -> Self {
         Self {
             flops: flops as u64,
-            bytes: 4 * floats as u64,
+            bytes: 4 * reals as u64,
+            exact: 0,
+        }
+    }
+
+    /// Numbers read or written that are f32 in f16, too.
+    pub fn exact(floats: usize) -> Self {
+        let bytes = 4 * floats as u64;
+        Self {
+            flops: 0,
+            bytes,
+            exact: bytes,
+        }
+    }
+
+    /// In f16.
+    pub fn half(self) -> Self {
+        Self {
+            bytes: self.exact + (self.bytes - self.exact) / 2,
+            ..self
         }
     }
 }
@@ -36,6 +57,7 @@ impl std::ops::Add for Cost {
         Self {
             flops: self.flops + other.flops,
             bytes: self.bytes + other.bytes,
+            exact: self.exact + other.exact,
         }
     }
 }
@@ -52,6 +74,7 @@ pub fn kernel(op: &'static str, entry: &str, shapes: &[impl Display], cost: Cost
         shapes = %Shapes(shapes),
         flops = cost.flops,
         bytes = cost.bytes,
+        exact = cost.exact,
         variant = Empty
     )
     .entered()

@@ -48,7 +48,12 @@ impl Scaled {
 /// [`Error::Shape`] when it is somewhere else.
 pub fn check(grad: &Tensor, scaled: &Scaled) -> Result<()> {
     let n = grad.shape().len();
-    let _kernel = kernel(NAME, "check", &[grad.shape()], Cost::new(n, 2 * n));
+    let _kernel = kernel(
+        NAME,
+        "check",
+        &[grad.shape()],
+        Cost::new(n, 0) + Cost::exact(n),
+    );
     match same_device(NAME, &[grad, &scaled.overflow])? {
         Device::Gpu(gpu) if !grad.is_half() => {
             let pass = gpu.pass(NAME, SHADER).entry("check");
@@ -101,11 +106,9 @@ pub fn adam(
         correction: power(adam.beta2).sqrt() as f32,
         unscale: 1.0 / scaled.map_or(1.0, |scaled| scaled.scale),
     };
-    // A profiler halves what is told of f16, and here all but the parameter itself is f32.
-    let cost = match p.is_half() {
-        true => cost(shape) + Cost::new(0, 8 * shape.len()),
-        false => cost(shape),
-    };
+    // The parameter is kept in f32, and rounded for those who read it.
+    let rounded = if p.is_half() { shape.len() } else { 0 };
+    let cost = cost(shape) + Cost::new(0, rounded);
     let _kernel = kernel(NAME, "step", &[shape], cost);
     match same_device(NAME, &[p, m, v, grad])?.clone() {
         Device::Cpu => cpu::step(
@@ -137,5 +140,5 @@ pub fn adam(
 }
 
 pub fn cost(p: Shape) -> Cost {
-    Cost::new(14 * p.len(), 7 * p.len())
+    Cost::new(14 * p.len(), 0) + Cost::exact(7 * p.len())
 }

@@ -322,7 +322,8 @@ fn backward_weight(
 ) -> Result<(Tensor, Tensor)> {
     let bias = Shape::from([p.c_out as usize]);
     let shapes = [x.shape(), weight, grad.shape()];
-    let cost = cost(x.shape(), weight, grad.shape());
+    let flops = cost(x.shape(), weight, grad.shape()).flops as usize;
+    let cost = Cost::new(flops, x.shape().len() + grad.shape().len()) + Cost::exact(weight.len());
     let _kernel = kernel(NAME, "backward_weight", &shapes, cost);
     match same_device(NAME, &[x, grad])? {
         Device::Cpu => {

@@ -56,5 +56,5 @@ pub fn resize(tape: &Tape, x: &Var, [height, width]: [usize; 2], filter: Filter)
 }
 
 pub fn cost(x: Shape, y: Shape) -> Cost {
-    Cost::new(32 * y.len(), x.len() + y.len())
+    Cost::new(32 * y.len(), 0) + Cost::exact(x.len() + y.len())
 }

@@ -169,10 +169,9 @@ impl Recorder {
         }
         if device.is_half() {
             // Costs are told for f32.
-            recording
-                .calls
-                .iter_mut()
-                .for_each(|call| call.cost.bytes /= 2);
+            for call in &mut recording.calls {
+                call.cost = call.cost.half();
+            }
         }
         Ok((result, recording))
     }
@@ -284,6 +283,7 @@ impl Visit for Fields {
         match field.name() {
             "flops" => self.call.cost.flops = value,
             "bytes" => self.call.cost.bytes = value,
+            "exact" => self.call.cost.exact = value,
             "index" => self.index = value as usize,
             _ => {}
         }

@@ -401,16 +401,20 @@ fn in_half_precision_the_same_work_moves_half_the_bytes() {
     let work = |precision: &str| {
         let line = format!("predict --device 0 --rounds 1 --precision {precision}");
         let (_, profile) = profile(&place, &line);
-        let total = |key: &str| -> f64 {
+        let total = |op: &str, key: &str| -> f64 {
             let kernels = profile["kernels"].as_array().unwrap();
-            let convolutions = kernels.iter().filter(|k| k["op"] == "conv2d");
-            convolutions
-                .map(|k| number(&k[key]) * number(&k["calls"]))
-                .sum()
+            let of_op = kernels.iter().filter(|k| k["op"] == op);
+            of_op.map(|k| number(&k[key]) * number(&k["calls"])).sum()
         };
-        (total("flops"), total("bytes"))
+        let maps = total("resize", "bytes");
+        (total("conv2d", "flops"), total("conv2d", "bytes"), maps)
     };
     let (single, half) = (work("f32"), work("f16"));
+    // Maps of distances are f32 either way.
+    assert!(
+        single.2 > 0.0 && near(single.2, half.2),
+        "{single:?} {half:?}"
+    );
     assert!(
         single.0 > 0.0 && near(single.0, half.0),
         "{single:?} {half:?}"
