@@ -15,8 +15,8 @@ pub const PANEL: usize = 32;
 const DEPTH: usize = 160;
 /// Elements of a line of the cache.
 const LINE: usize = 16;
-/// Steps of k between two jumps: what finds the way, from pointer to pointer, is then done once for them. A core that
-/// shares its front end with another's thread is held up by the number of instructions.
+/// Steps of k without a jump between them: pointers move once for all. Where another thread shares the core, it is the
+/// number of instructions that counts.
 const TOGETHER: usize = 4;
 /// Steps of k in which a line arrives.
 const LATER: usize = 24;
@@ -88,15 +88,31 @@ impl Epilogue<'_> {
                     let width = V::N.min(columns.end - column);
                     // SAFETY: a slice is as long as it says, `out` the caller's.
                     unsafe {
-                        let [bias] = load_row::<V, 1>(width, self.bias[column..][..width].as_ptr());
-                        for at in (0..rows).map(|row| row * stride + column) {
-                            let [sum] = load_row::<V, 1>(width, out.add(at));
-                            let mut y = f.of(sum.add(bias));
-                            if let Some(residual) = self.residual {
-                                let residual = residual[at..][..width].as_ptr();
-                                y = y.add(load_row::<V, 1>(width, residual)[0]);
+                        let [bias] = load_row(width, self.bias[column..][..width].as_ptr());
+                        match self.residual {
+                            // A loop without jumps.
+                            None if width == V::N => {
+                                for row in 0..rows {
+                                    let at = out.add(row * stride + column);
+                                    f.of(V::load(at).add(bias)).store(at);
+                                }
                             }
-                            store_row([y], width, out.add(at));
+                            None => {
+                                for row in 0..rows {
+                                    let at = out.add(row * stride + column);
+                                    let [sum] = load_row::<V, 1>(width, at);
+                                    store_row([f.of(sum.add(bias))], width, at);
+                                }
+                            }
+                            Some(residual) => {
+                                for at in (0..rows).map(|row| row * stride + column) {
+                                    let residual = residual[at..][..width].as_ptr();
+                                    let [residual] = load_row::<V, 1>(width, residual);
+                                    let [sum] = load_row::<V, 1>(width, out.add(at));
+                                    let y = f.of(sum.add(bias)).add(residual);
+                                    store_row([y], width, out.add(at));
+                                }
+                            }
                         }
                     }
                 }
@@ -357,19 +373,11 @@ impl Tiles<'_> {
                 let together = from + (end - from) / TOGETHER * TOGETHER;
                 for k in (from..together).step_by(TOGETHER) {
                     for k in k..k + TOGETHER {
-                        if AHEAD && TURNED {
-                            self.later(k, column, b);
-                        }
-                        self.step::<V, R, W, TURNED>(&mut sums, a, b, k);
-                        b = b.add(PANEL);
+                        b = self.step::<V, R, W, TURNED, AHEAD>(&mut sums, a, b, k, column);
                     }
                 }
                 for k in together..end {
-                    if AHEAD && TURNED {
-                        self.later(k, column, b);
-                    }
-                    self.step::<V, R, W, TURNED>(&mut sums, a, b, k);
-                    b = b.add(PANEL);
+                    b = self.step::<V, R, W, TURNED, AHEAD>(&mut sums, a, b, k, column);
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
@@ -378,18 +386,28 @@ impl Tiles<'_> {
         }
     }
 
-    /// Adds the product of a column of A and a row of B.
+    /// Adds the product of column `k` of A and the row of B at `b`; gives the next row.
     ///
     /// # Safety
     /// As in [`Self::tile`].
     #[inline(always)]
-    unsafe fn step<V: Lanes, const R: usize, const W: usize, const TURNED: bool>(
+    unsafe fn step<
+        V: Lanes,
+        const R: usize,
+        const W: usize,
+        const TURNED: bool,
+        const AHEAD: bool,
+    >(
         &self,
         sums: &mut [[V; W]; R],
         a: *const f32,
         b: *const f32,
         k: usize,
-    ) {
+        column: usize,
+    ) -> *const f32 {
+        if AHEAD && TURNED {
+            self.later(k, column, b);
+        }
         // SAFETY: the caller's.
         unsafe {
             let right: [V; W] = load_row(W * V::N, b);
@@ -402,6 +420,7 @@ impl Tiles<'_> {
                     *sum = left.mul_add(right, *sum);
                 }
             }
+            b.add(PANEL)
         }
     }
 
