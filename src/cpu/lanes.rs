@@ -445,3 +445,35 @@ mod x86 {
         }
     );
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Exponential(f32);
+
+    impl Kernel for Exponential {
+        type Output = f32;
+
+        #[inline(always)]
+        fn run<V: Lanes>(self) -> f32 {
+            let mut out = [f32::NAN; 16];
+            // SAFETY: no vector is longer.
+            unsafe { V::splat(self.0).exp().store(out.as_mut_ptr()) };
+            out[V::N - 1]
+        }
+    }
+
+    #[test]
+    fn exp_is_within_two_ulp() {
+        for i in -86_000..88_000 {
+            let x = i as f32 * 1e-3;
+            let (fast, exact) = (run(Exponential(x)), f64::from(x).exp());
+            let off = (f64::from(fast) - exact).abs();
+            assert!(off <= 2.4e-7 * exact, "exp({x}) = {fast}, not {exact}");
+        }
+        assert!(run(Exponential(f32::NAN)).is_nan());
+        assert!(run(Exponential(f32::NEG_INFINITY)) < 2e-38);
+        assert!(run(Exponential(f32::INFINITY)) > 1e38);
+    }
+}
