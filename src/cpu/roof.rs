@@ -1,6 +1,7 @@
 //! What the machine can do at best: see `shaders/roof.wgsl`.
 
-use super::lanes::{Kernel, Lanes, run};
+use super::isa::Isa;
+use super::vectorised;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -11,10 +12,10 @@ pub struct Params {
     pub rounds: u32,
 }
 
-/// Independent chains, as many as hide the latency of two multiply-adds a cycle, and as there are registers for.
+/// Independent chains, as many as hide the latency of two multiply-adds a cycle.
 const CHAINS: usize = 10;
-/// Elements of a chain, whatever the width of a vector.
-const ELEMENTS: usize = 16;
+/// Elements of a chain.
+const LANES: usize = 16;
 
 /// to = from, on all cores.
 pub fn copy(from: &[f32], to: &mut [f32]) {
@@ -25,48 +26,45 @@ pub fn copy(from: &[f32], to: &mut [f32]) {
 
 /// Multiply-adds in registers on all cores; their number is [`flops`].
 pub fn arithmetic(params: &Params) -> f32 {
-    let tasks = (0..params.count).into_par_iter().with_max_len(1);
-    let sums = tasks.map(|i| {
-        run(Chains {
-            start: i as f32 * 1e-3,
-            rounds: params.rounds,
-        })
+    let fused = cfg!(target_feature = "fma") || fused_multiply_add();
+    let chains = (0..params.count).into_par_iter().with_max_len(1);
+    let sums = chains.map(|i| {
+        let start = i as f32 * 1e-3;
+        vectorised(
+            #[inline(always)]
+            || match (fused, Isa::get()) {
+                // Of its sixteen registers one vector for each chain, half as long.
+                (true, Isa::Avx2) => chain::<8>(start, 2 * params.rounds, f32::mul_add),
+                (true, _) => chain::<LANES>(start, params.rounds, f32::mul_add),
+                (false, _) => chain::<LANES>(start, params.rounds, |x, a, b| x * a + b),
+            },
+        )
     });
     sums.sum()
 }
 
 /// Operations of [`arithmetic`].
 pub fn flops(params: &Params) -> u64 {
-    2 * (CHAINS * ELEMENTS) as u64 * u64::from(params.count) * u64::from(params.rounds)
+    2 * (CHAINS * LANES) as u64 * u64::from(params.count) * u64::from(params.rounds)
 }
 
-struct Chains {
-    start: f32,
-    rounds: u32,
+fn fused_multiply_add() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return Isa::get() >= Isa::Avx2;
+    #[cfg(not(target_arch = "x86_64"))]
+    return cfg!(target_arch = "aarch64");
 }
 
-impl Kernel for Chains {
-    type Output = f32;
-
-    #[inline(always)]
-    fn run<V: Lanes>(self) -> f32 {
-        let (a, b) = (
-            V::splat(std::hint::black_box(0.999)),
-            V::splat(std::hint::black_box(1e-3)),
-        );
-        let mut x = [V::splat(self.start); CHAINS];
-        for _ in 0..self.rounds as usize * (ELEMENTS / V::N) {
-            for x in &mut x {
-                *x = x.mul_add(a, b);
+#[inline(always)]
+fn chain<const N: usize>(start: f32, rounds: u32, step: impl Fn(f32, f32, f32) -> f32) -> f32 {
+    let mut x = [[start; N]; CHAINS];
+    let (a, b) = (std::hint::black_box(0.999), std::hint::black_box(1e-3));
+    for _ in 0..rounds {
+        for row in &mut x {
+            for x in row.iter_mut() {
+                *x = step(*x, a, b);
             }
         }
-        let mut out = [0.0; ELEMENTS];
-        let mut sum = 0.0;
-        for x in x {
-            // SAFETY: no vector is longer.
-            unsafe { x.store(out.as_mut_ptr()) };
-            sum += out.iter().sum::<f32>();
-        }
-        sum
     }
+    x.iter().flatten().sum()
 }
