@@ -111,10 +111,31 @@ impl Params {
         }
     }
 
+    /// The input pixel under the first tap of output pixel `pixel`, if no tap is in the padding.
+    fn inside(&self, pixel: usize) -> Option<usize> {
+        let (ox, oy) = (
+            pixel as u32 % self.out_w,
+            pixel as u32 / self.out_w % self.out_h,
+        );
+        let n = pixel / (self.out_w * self.out_h) as usize;
+        let x = (ox * self.stride).checked_sub(self.left)?;
+        let y = (oy * self.stride).checked_sub(self.top)?;
+        let fits = x + self.kw <= self.w && y + self.kh <= self.h;
+        fits.then_some((n * self.h as usize + y as usize) * self.w as usize + x as usize)
+    }
+
     /// Patches of the output pixels from `first`, one a row of kh·kw·c_in.
     fn unfold(&self, x: &[f32], first: usize, rows: &mut [f32]) {
         let c = self.c_in as usize;
+        let across = self.kw as usize * c;
         for (i, row) in rows.chunks_exact_mut(self.patch()).enumerate() {
+            if let Some(corner) = self.inside(first + i) {
+                // A row of taps is one piece of x.
+                for (ky, to) in row.chunks_exact_mut(across).enumerate() {
+                    to.copy_from_slice(&x[(corner + ky * self.w as usize) * c..][..across]);
+                }
+                continue;
+            }
             self.taps(first + i, |tap, pixel| {
                 let to = &mut row[tap * c..][..c];
                 match pixel {

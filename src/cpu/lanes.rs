@@ -113,6 +113,20 @@ pub fn prefetch(at: *const f32) {
     let _ = at;
 }
 
+/// The same pointer, of which the compiler knows nothing: from what it knows of a loop it would make one pointer for every row
+/// of a tile, and run out of registers.
+#[inline(always)]
+pub fn opaque(at: *const f32) -> *const f32 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: no instruction.
+    let at = unsafe {
+        let mut at = at;
+        std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
+        at
+    };
+    at
+}
+
 /// Runs a kernel with the widest vectors of this machine.
 #[inline]
 pub fn run<K: Kernel>(kernel: K) -> K::Output {

@@ -4,7 +4,7 @@
 //! bits depend neither on the number of threads nor on how the rows are cut.
 
 use super::activation::Activation;
-use super::lanes::{Kernel, Lanes, load_row, prefetch, run, store_row};
+use super::lanes::{Kernel, Lanes, load_row, opaque, prefetch, run, store_row};
 use super::pool::{give, take};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,6 +18,8 @@ const LINE: usize = 16;
 /// Steps of k without a jump between them: pointers move once for all. Where another thread shares the core, it is the
 /// number of instructions that counts.
 const TOGETHER: usize = 4;
+/// Rows of A that one pointer reaches: an address is a pointer and a distance, once or twice.
+const REACH: usize = 3;
 /// Steps of k in which a line arrives.
 const LATER: usize = 24;
 /// Rows of A and panels of B that one task takes.
@@ -143,7 +145,11 @@ impl Panels {
                 }
                 if b.col == 1 {
                     for (i, to) in to.chunks_exact_mut(PANEL).enumerate() {
-                        to[..width].copy_from_slice(&b.data[i * b.row + first..][..width]);
+                        let from = &b.data[i * b.row + first..];
+                        for line in (0..PANEL).step_by(LINE) {
+                            prefetch(from.as_ptr().wrapping_add(LATER * b.row + line));
+                        }
+                        to[..width].copy_from_slice(&from[..width]);
                     }
                 } else {
                     for j in 0..width {
@@ -360,24 +366,30 @@ impl Tiles<'_> {
                     *sums = load_row(width, out.add(r * self.stride));
                 }
             }
-            let a = self.a.add(row * self.row);
+            let mut lines = [self.a.add(row * self.row); 4];
+            for (i, line) in lines.iter_mut().enumerate() {
+                *line = line.wrapping_add(i * REACH * self.row);
+            }
             let mut b = self.b.add(column / PANEL * self.panel + column % PANEL);
             let steps = if AHEAD && !TURNED { LINE } else { self.k };
             for from in (0..self.k).step_by(steps.max(1)) {
                 if AHEAD && !TURNED {
                     for r in R..2 * R {
-                        prefetch(a.wrapping_add(r * self.row + from));
+                        prefetch(
+                            lines[(r - R) / REACH].wrapping_add((R + (r - R) % REACH) * self.row),
+                        );
                     }
                 }
                 let end = self.k.min(from + steps);
-                let together = from + (end - from) / TOGETHER * TOGETHER;
-                for k in (from..together).step_by(TOGETHER) {
-                    for k in k..k + TOGETHER {
-                        b = self.step::<V, R, W, TURNED, AHEAD>(&mut sums, a, b, k, column);
-                    }
+                for k in 0..(end - from) / TOGETHER {
+                    let k = from + k * TOGETHER;
+                    b = self.steps::<V, R, W, TOGETHER, TURNED, AHEAD>(
+                        &mut sums, &mut lines, b, k, column,
+                    );
                 }
-                for k in together..end {
-                    b = self.step::<V, R, W, TURNED, AHEAD>(&mut sums, a, b, k, column);
+                for k in end - (end - from) % TOGETHER..end {
+                    b = self
+                        .steps::<V, R, W, 1, TURNED, AHEAD>(&mut sums, &mut lines, b, k, column);
                 }
             }
             for (r, sums) in sums.iter().enumerate() {
@@ -386,41 +398,47 @@ impl Tiles<'_> {
         }
     }
 
-    /// Adds the product of column `k` of A and the row of B at `b`; gives the next row.
+    /// Adds the products of `S` columns of A from `k` on, where `lines` points, and the rows of B at `b`; gives the next row.
     ///
     /// # Safety
     /// As in [`Self::tile`].
     #[inline(always)]
-    unsafe fn step<
+    unsafe fn steps<
         V: Lanes,
         const R: usize,
         const W: usize,
+        const S: usize,
         const TURNED: bool,
         const AHEAD: bool,
     >(
         &self,
         sums: &mut [[V; W]; R],
-        a: *const f32,
+        lines: &mut [*const f32; 4],
         b: *const f32,
         k: usize,
         column: usize,
     ) -> *const f32 {
-        if AHEAD && TURNED {
-            self.later(k, column, b);
-        }
         // SAFETY: the caller's.
         unsafe {
-            let right: [V; W] = load_row(W * V::N, b);
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let left = V::splat(*match TURNED {
-                    false => a.add(r * self.row + k),
-                    true => a.add(k * self.step + r),
-                });
-                for (sum, right) in sums.iter_mut().zip(right) {
-                    *sum = left.mul_add(right, *sum);
+            for s in 0..S {
+                if AHEAD && TURNED {
+                    self.later(k + s, column, b.add(s * PANEL));
+                }
+                let right: [V; W] = load_row(W * V::N, b.add(s * PANEL));
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let left = V::splat(*match TURNED {
+                        false => lines[r / REACH].add(r % REACH * self.row + s),
+                        true => lines[0].add(s * self.step + r),
+                    });
+                    for (sum, right) in sums.iter_mut().zip(right) {
+                        *sum = left.mul_add(right, *sum);
+                    }
                 }
             }
-            b.add(PANEL)
+            for line in lines {
+                *line = opaque(line.wrapping_add(S * self.step));
+            }
+            b.add(S * PANEL)
         }
     }
 
