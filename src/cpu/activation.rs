@@ -74,8 +74,8 @@ impl Activation {
                 // In this order NaN stays NaN.
                 V::splat(slope).mul_add(zero.min(x), zero.max(x))
             }
-            Self::Silu => x.div(one.add(V::splat(0.0).sub(x).exp())),
-            Self::Sigmoid => one.div(one.add(V::splat(0.0).sub(x).exp())),
+            Self::Silu => x.div(one.add(x.exp_neg())),
+            Self::Sigmoid => one.div(one.add(x.exp_neg())),
         }
     }
 
