@@ -71,8 +71,9 @@
 //!   changes those and writes the f16 from them, and a model file holds them. The loss is scaled, and the
 //!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
 //!   step, when it reads the loss.
-//! - Matrix units run 8×8×8 in f32 and 16×16×16 in f16 from one shader (and another for the gradient of
-//!   weights, f16 alone). Of these f16 ran on a real GPU; a test replaces the matrices with arrays.
+//! - Matrix units run 8×8×8 in f32 and, in f16, 16×16×16 or (Metal, Mesa's llvmpipe of 2026) 8×8×8 from one shader (and
+//!   another for the gradient of weights, f16 alone). On a real GPU 16×16×16 ran, on llvmpipe 8×8×8 in f16; for older
+//!   drivers a test replaces the matrices with arrays.
 //! - Kernels run without run-time checks of bounds, loops and divisions: they cost 12 to 30 % on an H100.
 //!   The self-test runs every kernel on odd sizes, and its memory holds NaN before.
 //!

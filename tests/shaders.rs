@@ -32,16 +32,18 @@ fn translate_to_every_backend() {
     let capabilities =
         Capabilities::IMMEDIATES | Capabilities::SHADER_FLOAT16 | Capabilities::COOPERATIVE_MATRIX;
     for (name, text) in shaders() {
-        for (immediates, half, half_result) in [
-            (true, false, false),
-            (false, false, false),
-            (true, true, false),
-            (true, true, true),
+        for (immediates, half, half_result, matrix_side) in [
+            (true, false, false, 8),
+            (false, false, false, 8),
+            (true, true, false, 16),
+            (true, true, true, 16),
+            (true, true, true, 8),
         ] {
             let scalars = astray::gpu::Scalars {
                 immediates,
                 half,
                 half_result,
+                matrix_side,
             };
             let source = astray::gpu::source(&text, scalars);
             let module = naga::front::wgsl::parse_str(&source)
@@ -54,20 +56,23 @@ fn translate_to_every_backend() {
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
             spv::write_vec(&module, &info, &spv::Options::default(), None)
                 .unwrap_or_else(|e| panic!("{name}: {e}"));
-            // Of the others only Metal has matrix units, and not in the version that suits the rest.
-            if text.starts_with("enable wgpu_cooperative_matrix;") {
+            // Of the others only Metal has matrix units, since version 2.3 and of 8 rows.
+            let matrices = text.starts_with("enable wgpu_cooperative_matrix;");
+            if matrices && matrix_side != 8 {
                 continue;
             }
-            let (_, made) = msl::write_string(
-                &module,
-                &info,
-                &msl::Options::default(),
-                &Default::default(),
-            )
-            .unwrap_or_else(|e| panic!("{name}: {e}"));
+            let mut options = msl::Options::default();
+            if matrices {
+                options.lang_version = (2, 3);
+            }
+            let (_, made) = msl::write_string(&module, &info, &options, &Default::default())
+                .unwrap_or_else(|e| panic!("{name}: {e}"));
             made.entry_point_names
                 .iter()
                 .for_each(|n| assert!(n.is_ok(), "{name}: {n:?}"));
+            if matrices {
+                continue;
+            }
             let mut text = String::new();
             let options = hlsl::Options {
                 shader_model: hlsl::ShaderModel::V6_2,

@@ -28,15 +28,22 @@ pub struct AdapterReport {
 }
 
 impl AdapterReport {
-    /// Can subgroups of 32 multiply the matrices of `conv2d/matrix.wgsl`: 16×16×16 in f16, 8×8×8 in f32?
-    pub fn has_matrix_units(&self, half: bool) -> bool {
-        let (shape, bytes) = match half {
-            true => ("16x16x16 F16->F32", 48 << 10),
-            false => ("8x8x8 F32->F32", 24 << 10),
+    /// Rows of the matrices that `conv2d/matrix.wgsl` can multiply here: 16 in f16, otherwise 8; `None` where it cannot.
+    /// Its subgroups are 32 threads. Those of 8 make the same matrices four times, which is for tests: of 16, llvmpipe
+    /// (Mesa 26.2) crashes.
+    pub fn matrix_side(&self, half: bool) -> Option<u32> {
+        let shapes: &[_] = match half {
+            true => &[
+                (16, "16x16x16 F16->F32", 48 << 10),
+                (8, "8x8x8 F16->F32", 24 << 10),
+            ],
+            false => &[(8, "8x8x8 F32->F32", 24 << 10)],
         };
-        self.cooperative_matrices.iter().any(|s| s == shape)
-            && self.max_workgroup_bytes >= bytes
-            && self.subgroups == Some([32, 32])
+        let (side, ..) = shapes.iter().find(|(_, shape, bytes)| {
+            self.cooperative_matrices.iter().any(|s| s == shape)
+                && self.max_workgroup_bytes >= *bytes
+        })?;
+        matches!(self.subgroups, Some([8, 8] | [32, 32])).then_some(*side)
     }
 }
 
@@ -69,9 +76,11 @@ fn report(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
             .then_some([info.subgroup_min_size, info.subgroup_max_size]),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         immediates: features.contains(wgpu::Features::IMMEDIATES),
+        // Listed even where subgroups are too small for them.
         cooperative_matrices: adapter
             .cooperative_matrix_properties()
             .iter()
+            .filter(|_| features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX))
             .map(|p| {
                 format!(
                     "{}x{}x{} {:?}->{:?}",
@@ -131,7 +140,8 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     };
     let mut features = adapter.features() & (wanted | half);
     let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
-    if report.has_matrix_units(options.half) {
+    let matrix_side = report.matrix_side(options.half);
+    if matrix_side.is_some() {
         features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
         // SAFETY: no more than an interface that may still change.
         experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
@@ -159,7 +169,7 @@ pub fn open(index: usize, options: &Options) -> Result<Arc<Gpu>> {
     let immediates = features.contains(wgpu::Features::IMMEDIATES) && immediate_bytes >= 128;
     Ok(Arc::new(Gpu {
         immediates,
-        shaders: Shaders::new(options.shaders.clone(), immediates),
+        shaders: Shaders::new(options.shaders.clone(), immediates, matrix_side),
         device,
         queue,
         poison: options.poison,

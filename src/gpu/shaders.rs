@@ -36,11 +36,14 @@ pub struct Scalars {
     pub half: bool,
     /// So is `result`.
     pub half_result: bool,
+    /// Rows of a matrix, for matrix units.
+    pub matrix_side: u32,
 }
 
 pub(super) struct Shaders {
     folder: Option<PathBuf>,
     immediates: bool,
+    matrix_side: u32,
     /// Every file is read once, so that a run uses one version of it.
     files: Mutex<HashMap<&'static str, Arc<File>>>,
 }
@@ -57,8 +60,7 @@ fn join(first: &str, second: &str, scalars: Scalars) -> String {
         false => "@group(1) @binding(0) var<uniform> params: Params;",
     };
     let matrices = match first.starts_with(MATRICES) || second.starts_with(MATRICES) {
-        true if scalars.half => matrix_types("f16", 16),
-        true => matrix_types("f32", 8),
+        true => matrix_types(scalars),
         false => String::new(),
     };
     // `enable` must stand before everything: on the first line, so that lines stay what they are.
@@ -73,7 +75,9 @@ fn join(first: &str, second: &str, scalars: Scalars) -> String {
     format!("{enable}{first}\n{params}\n{real}\nalias result = {result};\n{matrices}{second}")
 }
 
-fn matrix_types(real: &str, side: u32) -> String {
+fn matrix_types(scalars: Scalars) -> String {
+    let side = scalars.matrix_side;
+    let real = if scalars.half { "f16" } else { "f32" };
     format!(
         "const SIDE = {side}u;\nalias Left = coop_mat{side}x{side}<{real}, A>;\n\
          alias Right = coop_mat{side}x{side}<{real}, B>;\nalias Sum = coop_mat{side}x{side}<f32, C>;\n"
@@ -81,10 +85,12 @@ fn matrix_types(real: &str, side: u32) -> String {
 }
 
 impl Shaders {
-    pub fn new(folder: Option<PathBuf>, immediates: bool) -> Self {
+    pub fn new(folder: Option<PathBuf>, immediates: bool, matrix_side: Option<u32>) -> Self {
         Self {
             folder,
             immediates,
+            // Without matrix units no kernel asks.
+            matrix_side: matrix_side.unwrap_or(8),
             files: Mutex::default(),
         }
     }
@@ -104,6 +110,7 @@ impl Shaders {
                 immediates: self.immediates,
                 half,
                 half_result,
+                matrix_side: self.matrix_side,
             },
         })
     }
@@ -200,6 +207,7 @@ mod tests {
                 immediates: true,
                 half: false,
                 half_result: false,
+                matrix_side: 8,
             },
         }
     }

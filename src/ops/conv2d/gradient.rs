@@ -1,7 +1,7 @@
 //! Gradients of a convolution on a GPU.
 
 use super::pack::{self, Wide};
-use super::tiles::padded;
+use super::tiles::{Tile, padded};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
 use crate::gpu::{Buffer, Gpu};
@@ -87,15 +87,16 @@ impl Product {
 
     /// Can matrix units make it?
     pub fn has_matrices(gpu: &Gpu) -> bool {
-        gpu.is_half() && gpu.report().has_matrix_units(true)
+        gpu.is_half() && gpu.report().matrix_side(true).is_some()
     }
 
     /// Channels along a side of the sums of a workgroup, or of a thread in registers.
-    fn side(self) -> u32 {
+    fn side(self, gpu: &Gpu) -> u32 {
         match self {
             Self::Direct => 16,
             Self::Tile64 => 64,
-            Self::Tile128 | Self::Matrix => 128,
+            Self::Tile128 => 128,
+            Self::Matrix => Tile::matrix(gpu).channels,
             #[cfg(test)]
             Self::Emulated => 32,
         }
@@ -103,15 +104,13 @@ impl Product {
 
     /// Workgroups of a slice.
     fn workgroups(self, gpu: &Gpu, p: &Params) -> [u32; 2] {
-        let across = p.kh * p.kw * (4 * p.groups_in).div_ceil(self.side());
+        let side = self.side(gpu);
+        let across = p.kh * p.kw * (4 * p.groups_in).div_ceil(side);
         let lanes = match self {
             Self::Direct => gpu.lanes(),
             _ => 1,
         };
-        [
-            across.div_ceil(lanes),
-            (4 * p.groups_out).div_ceil(self.side()),
-        ]
+        [across.div_ceil(lanes), (4 * p.groups_out).div_ceil(side)]
     }
 
     /// Slices for about so many workgroups, as far as rows and a binding allow.
@@ -154,8 +153,8 @@ impl Product {
             }
             Self::Tile64 | Self::Tile128 => gpu
                 .pass(SHARED, SHARED_SHADER)
-                .constant("SIDE", self.side().into())
-                .constant("THREADS", (self.side().pow(2) / 64).into()),
+                .constant("SIDE", self.side(gpu).into())
+                .constant("THREADS", (self.side(gpu).pow(2) / 64).into()),
         };
         let [across, down] = self.workgroups(gpu, p);
         pass.entry("weight")

@@ -55,9 +55,9 @@ impl Tile {
         }
     }
 
-    /// 8 × 8 matrices on the matrix units of 8 subgroups: 64 pixels × 64 channels in f32, 128 × 128 in f16.
+    /// 8 × 8 matrices on the matrix units of 8 subgroups: 64 pixels × 64 channels, or 128 × 128 where a matrix has 16 rows.
     pub fn matrix(gpu: &Gpu) -> Self {
-        let side = if gpu.is_half() { 128 } else { 64 };
+        let side = 8 * gpu.report().matrix_side(gpu.is_half()).unwrap_or(8);
         Self {
             name: "conv2d/matrix",
             shader: MATRIX,

@@ -60,7 +60,7 @@ impl Variant {
         match self {
             Self::Plain | Self::Direct | Self::Tile64 | Self::Tile128 | Self::Split => true,
             Self::Winograd2 | Self::Winograd4 => true,
-            Self::Matrix => report.has_matrix_units(half),
+            Self::Matrix => report.matrix_side(half).is_some(),
         }
     }
 }

@@ -73,7 +73,7 @@ fn product(gpu: &Gpu, variant: Variant, p: &Geometry) -> Product {
 
 /// What should be fastest, by the adapter and the size.
 fn likely(gpu: &Gpu, p: &Geometry) -> Plan {
-    let variant = if Product::has_matrices(gpu) {
+    let variant = if gpu.report().hardware && Product::has_matrices(gpu) {
         let pixels = p.n * p.out_h * p.out_w;
         let pays = winograd::pays_on_matrices(pixels, p.c_in / 4, p.c_out / 4);
         match pays && suits(gpu, Variant::Winograd2, p) {

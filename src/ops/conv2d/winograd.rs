@@ -80,7 +80,7 @@ pub(super) fn pays_on_matrices(pixels: u32, groups_in: u32, groups_out: u32) -> 
 /// What makes the products on hardware: the larger tile, unless much of it would lie beyond the last
 /// tile of the picture or the last channel; in f16 matrix units, for F(2×2), whose numbers it can keep.
 pub(super) fn tile(gpu: &Gpu, side: u32, p: &tiles::Params) -> Tile {
-    if side == 2 && gpu.is_half() && gpu.report().has_matrix_units(true) {
+    if side == 2 && gpu.is_half() && gpu.report().matrix_side(true).is_some() {
         return Tile::matrix(gpu);
     }
     let rows = Params::new(p, side).tiles;
