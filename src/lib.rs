@@ -71,9 +71,9 @@
 //!   changes those and writes the f16 from them, and a model file holds them. The loss is scaled, and the
 //!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
 //!   step, when it reads the loss.
-//! - Matrix units run 8×8×8 in f32 and, in f16, 16×16×16 or (Metal, Mesa's llvmpipe of 2026) 8×8×8 from one shader (and
-//!   another for the gradient of weights, f16 alone). On a real GPU 16×16×16 ran, on llvmpipe 8×8×8 in f16; for older
-//!   drivers a test replaces the matrices with arrays.
+//! - Matrix units run 8×8×8 in f32 and, in f16, 16×16×16 or 8×8×8 from one shader (and another for the gradient of
+//!   weights, f16 alone). On a real GPU 16×16×16 ran, on the llvmpipe of Mesa 26.2 8×8×8 in f16; for older
+//!   drivers a test replaces the matrices with arrays. Metal lists 8×8×8, but with subgroups of 4 to 64: not used.
 //! - Kernels run without run-time checks of bounds, loops and divisions: they cost 12 to 30 % on an H100.
 //!   The self-test runs every kernel on odd sizes, and its memory holds NaN before.
 //!

@@ -5,31 +5,7 @@
 // Grid: LANES · 24 pixels, 16 channels, slices. A thread makes 24 pixels × 16 channels; a subgroup reads
 // the same weights, which a software driver loads once. Shared memory and barriers would cost it dearly.
 
-struct Params {
-    rows: u32,
-    h: u32,
-    w: u32,
-    groups_in: u32,
-    out_h: u32,
-    out_w: u32,
-    groups_out: u32,
-    kh: u32,
-    kw: u32,
-    stride: u32,
-    dilation: u32,
-    top: i32,
-    left: i32,
-    replicate: u32,
-    steps: u32,
-    split: u32,
-    batched: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<real4>;
-@group(0) @binding(1) var<storage, read> weight: array<real4>;
-@group(0) @binding(2) var<storage, read> bias: array<real4>;
-@group(0) @binding(3) var<storage, read> residual: array<real4>;
-@group(0) @binding(4) var<storage, read_write> y: array<result4>;
+//#include "conv2d/product.wgsl"
 
 const PIXELS = 24u;
 // Width of a subgroup.
@@ -43,19 +19,6 @@ override RESIDUAL: bool = false;
 override MASKED: bool = true;
 // Are there rows and columns between those of x?
 override DILATED: bool = true;
-
-// Input row or column under a tap; -1 in zero padding and between the pixels of a dilated input.
-fn origin(out: u32, tap: u32, before: i32, size: u32) -> i32 {
-    let at = i32(out * params.stride + tap) - before;
-    if params.replicate == 1u {
-        return clamp(at, 0, i32(size) - 1);
-    }
-    if DILATED {
-        let d = i32(params.dilation);
-        return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
-    }
-    return select(-1, at, at >= 0 && at < i32(size));
-}
 
 // An output pixel, and how many come after it in its slice.
 struct Pixel {
@@ -83,15 +46,15 @@ fn next(p: Pixel) -> Pixel {
 }
 
 // Where the pixel under a tap begins in x; -1 where there is none.
-fn locate(p: Pixel, ky: u32, kx: u32) -> i32 {
-    let iy = origin(p.y, ky, params.top, params.h);
-    let ix = origin(p.x, kx, params.left, params.w);
+fn begin(p: Pixel, ky: u32, kx: u32) -> i32 {
+    let iy = origin(i32(p.y * params.stride + ky) - params.top, params.h);
+    let ix = origin(i32(p.x * params.stride + kx) - params.left, params.w);
     let at = (i32(p.n * params.h) + iy) * i32(params.w) + ix;
     return select(-1, at * i32(params.groups_in), iy >= 0 && ix >= 0);
 }
 
 // Eight pixels at a time: indices must be constants for an array to stay in registers.
-fn locate8(p: ptr<function, Pixel>, ky: u32, kx: u32) -> array<i32, 8> {
+fn begin8(p: ptr<function, Pixel>, ky: u32, kx: u32) -> array<i32, 8> {
     let p0 = *p;
     let p1 = next(p0);
     let p2 = next(p1);
@@ -102,8 +65,8 @@ fn locate8(p: ptr<function, Pixel>, ky: u32, kx: u32) -> array<i32, 8> {
     let p7 = next(p6);
     *p = next(p7);
     return array<i32, 8>(
-        locate(p0, ky, kx), locate(p1, ky, kx), locate(p2, ky, kx), locate(p3, ky, kx),
-        locate(p4, ky, kx), locate(p5, ky, kx), locate(p6, ky, kx), locate(p7, ky, kx));
+        begin(p0, ky, kx), begin(p1, ky, kx), begin(p2, ky, kx), begin(p3, ky, kx),
+        begin(p4, ky, kx), begin(p5, ky, kx), begin(p6, ky, kx), begin(p7, ky, kx));
 }
 
 // 16 channels of a pixel.
@@ -158,21 +121,6 @@ fn step8(at: array<i32, 8>, group: u32, p: Panel, sum: ptr<function, array<Row, 
     (*sum)[7] = step(load(at[7], group), p, (*sum)[7]);
 }
 
-fn store4(at: u32, group: u32, sum: vec4f) {
-    if group >= params.groups_out {
-        return;
-    }
-    var value = sum;
-    if BIAS {
-        value += vec4f(bias[group]);
-    }
-    value = activate4(ACTIVATION, SLOPE, value);
-    if RESIDUAL {
-        value += vec4f(residual[at + group]);
-    }
-    y[at + group] = result4(value);
-}
-
 fn store(slice: u32, row: u32, group: u32, sum: Row) {
     if row >= params.rows {
         return;
@@ -210,9 +158,9 @@ fn main(@builtin(workgroup_id) tile: vec3u, @builtin(local_invocation_index) lan
     for (var ky = 0u; ky < params.kh; ky++) {
         for (var kx = 0u; kx < params.kw; kx++) {
             var pixel = first;
-            let at0 = locate8(&pixel, ky, kx);
-            let at1 = locate8(&pixel, ky, kx);
-            let at2 = locate8(&pixel, ky, kx);
+            let at0 = begin8(&pixel, ky, kx);
+            let at1 = begin8(&pixel, ky, kx);
+            let at2 = begin8(&pixel, ky, kx);
             for (var group = 0u; group < params.groups_in; group++) {
                 let p = panel(block);
                 block += 16u;

@@ -36,7 +36,7 @@ const T = 8u * SIDE;
 // Pixels of a step: two matrices deep.
 const DEPTH = 2u * SIDE;
 // A little more than T, in groups: rows begin in different banks, at multiples of 16 bytes.
-const ROW = T / 4u + SIDE / 8u;
+const ROW = T / 4u + 2u;
 // Threads that bring a pixel, and the groups of x, and of dy, that each of them brings: 4, or 1 where
 // SIDE is 8.
 const APART = THREADS / DEPTH;

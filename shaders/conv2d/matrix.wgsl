@@ -1,7 +1,7 @@
 enable wgpu_cooperative_matrix;
 
 // y = f(bias + A·W) (+ residual): convolution as a matrix product on matrix units, for adapters that
-// list them: SIDE×SIDE×SIDE, 8 in f32 and 16 in f16 with sums in f32 (the types Left, Right and Sum are
+// list them: SIDE×SIDE×SIDE, 8 in f32, 16 or 8 in f16 with sums in f32 (the types Left, Right and Sum are
 // declared beside `real`).
 // A [rows, kh·kw·Ci] is x seen through the taps and never written down. Channels come in groups of 4.
 // Layout: x [N,H,W,Ci], weight [Co/T][kh·kw·Ci][T] with T = 8·SIDE (see pack.wgsl), bias [Co], y and
@@ -12,31 +12,7 @@ enable wgpu_cooperative_matrix;
 // half of the tiles. What a thread brings has names, not indices, and where a tap finds its pixels is
 // worked out once a tap: addresses are otherwise more work than products.
 
-struct Params {
-    rows: u32,
-    h: u32,
-    w: u32,
-    groups_in: u32,
-    out_h: u32,
-    out_w: u32,
-    groups_out: u32,
-    kh: u32,
-    kw: u32,
-    stride: u32,
-    dilation: u32,
-    top: i32,
-    left: i32,
-    replicate: u32,
-    steps: u32,
-    split: u32,
-    batched: u32,
-}
-
-@group(0) @binding(0) var<storage, read> x: array<real4>;
-@group(0) @binding(1) var<storage, read> weight: array<real4>;
-@group(0) @binding(2) var<storage, read> bias: array<real4>;
-@group(0) @binding(3) var<storage, read> residual: array<real4>;
-@group(0) @binding(4) var<storage, read_write> y: array<result4>;
+//#include "conv2d/product.wgsl"
 
 // Threads of a subgroup.
 const LANES = 32u;
@@ -54,84 +30,18 @@ const T = 8u * SIDE;
 // Groups of input channels in a step: two matrices deep.
 const DEPTH = SIDE / 2u;
 // A little more than T and a step, in groups: rows begin in different banks, at multiples of 16 bytes.
-const ROW = T / 4u + SIDE / 8u;
-const DEEP = DEPTH + SIDE / 8u;
+const ROW = T / 4u + 2u;
+const DEEP = DEPTH + 2u;
 // Groups of x, and of the weights, that a thread brings: 4, or 1 where SIDE is 8.
 const SHARE = T * DEPTH / THREADS;
 // Pixels from one of them to the next, and rows of weights.
 const APART = THREADS / DEPTH;
 const APART_W = THREADS / (T / 4u);
-// Outside of x.
-const NONE = 0xffffffffu;
 
 var<workgroup> tile_x: array<real4, 2u * T * DEEP>;
 var<workgroup> tile_w: array<real4, 8u * DEPTH * ROW>;
 // A matrix of every subgroup.
 var<workgroup> tile_y: array<vec4f, 8u * SIDE * (SIDE / 4u + 1u)>;
-
-// Where the taps of an output pixel begin: the first row of its picture, then row and column in it.
-struct Corner {
-    picture: u32,
-    y: i32,
-    x: i32,
-}
-
-fn corner(row: u32) -> Corner {
-    let y = row / params.out_w % params.out_h * params.stride;
-    let x = row % params.out_w * params.stride;
-    return Corner(row / params.out_w / params.out_h * params.h, i32(y) - params.top, i32(x) - params.left);
-}
-
-// A group of input channels under a tap.
-struct Step {
-    ky: u32,
-    kx: u32,
-    group: u32,
-}
-
-fn locate(step: u32) -> Step {
-    let tap = step / params.groups_in;
-    return Step(tap / params.kw, tap % params.kw, step % params.groups_in);
-}
-
-// The same channels under the tap after it.
-fn wrapped(from_step: Step) -> Step {
-    var s = from_step;
-    while s.group >= params.groups_in {
-        s.group -= params.groups_in;
-        s.kx += 1u;
-        if s.kx == params.kw {
-            s.kx = 0u;
-            s.ky += 1u;
-        }
-    }
-    return s;
-}
-
-// Row or column of x; -1 in zero padding and between the pixels of a dilated input.
-fn origin(at: i32, size: u32) -> i32 {
-    if params.replicate == 1u {
-        return clamp(at, 0, i32(size) - 1);
-    }
-    if DILATED {
-        let d = i32(params.dilation);
-        return select(-1, at / d, at >= 0 && at % d == 0 && at / d < i32(size));
-    }
-    return select(-1, at, at >= 0 && at < i32(size));
-}
-
-// Where a tap finds a pixel's groups of input channels.
-fn under(c: Corner, s: Step) -> u32 {
-    if s.ky >= params.kh {
-        return NONE;
-    }
-    let iy = origin(c.y + i32(s.ky), params.h);
-    let ix = origin(c.x + i32(s.kx), params.w);
-    if MASKED && (iy < 0 || ix < 0) {
-        return NONE;
-    }
-    return ((c.picture + u32(iy)) * params.w + u32(ix)) * params.groups_in;
-}
 
 // What a thread brings, as found in memory; the first alone where SHARE is 1. Nothing waits for it before
 // it goes into the tiles: what lies outside of x is read somewhere else and becomes zeros there.
@@ -158,21 +68,6 @@ fn share_weights(from_block: u32, at: u32, last: u32) -> Share {
     }
     let w = from_block + i;
     return Share(weight[w.x], weight[w.y], weight[w.z], weight[w.w]);
-}
-
-fn store4(at: u32, group: u32, sum: vec4f) {
-    if group >= params.groups_out {
-        return;
-    }
-    var value = sum;
-    if BIAS {
-        value += vec4f(bias[group]);
-    }
-    value = activate4(ACTIVATION, SLOPE, value);
-    if RESIDUAL {
-        value += vec4f(residual[at + group]);
-    }
-    y[at + group] = result4(value);
 }
 
 // Finishes a matrix of the subgroup, whose first row and group of channels are given.

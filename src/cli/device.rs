@@ -242,6 +242,16 @@ mod tests {
         able.max_workgroup_bytes = 48 << 10;
         check_variant("matrix", &able, false).unwrap();
         check_variant("matrix", &able, true).unwrap_err();
+        able.cooperative_matrices = vec!["8x8x8 F16->F32".into(), "16x16x16 F16->F32".into()];
+        assert_eq!(able.matrix_side(true), Some(16));
+        able.max_workgroup_bytes = 32 << 10;
+        assert_eq!(able.matrix_side(true), Some(8));
+        able.subgroups = Some([8, 8]);
+        assert_eq!(able.matrix_side(true), Some(8));
+        for subgroups in [[4, 4], [16, 16], [8, 32], [4, 64]] {
+            able.subgroups = Some(subgroups);
+            assert_eq!(able.matrix_side(true), None);
+        }
     }
 
     #[test]

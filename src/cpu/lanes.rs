@@ -357,7 +357,7 @@ mod x86 {
         |x| _mm512_roundscale_ps::<0>(x),
         |x, n| _mm512_scalef_ps(x, n),
         {
-            /// With 2^(i/16) in a register the polynomial is short; ln 2 in f32 is exact to a 25th of an ulp.
+            /// With 2^(i/16) in a register the polynomial is short; ln 2 in f32 is off by 3e-9 of it, so one part will do.
             #[inline(always)]
             fn exp_neg(self) -> Self {
                 const ROOTS: [f32; 16] = [

@@ -76,7 +76,7 @@ fn report(index: usize, adapter: &wgpu::Adapter) -> AdapterReport {
             .then_some([info.subgroup_min_size, info.subgroup_max_size]),
         timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
         immediates: features.contains(wgpu::Features::IMMEDIATES),
-        // Listed even where subgroups are too small for them.
+        // Of no use without the feature.
         cooperative_matrices: adapter
             .cooperative_matrix_properties()
             .iter()

@@ -11,6 +11,14 @@ use std::sync::{Arc, Mutex};
 
 const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
 
+/// What several kernels have in common; a line `//#include "<name>.wgsl"` asks for it. It comes behind the kernel, whose
+/// lines keep their numbers, so it declares no `override`: naga must know them before what depends on them.
+const PARTS: [(&str, &str); 1] = [(
+    "conv2d/product",
+    include_str!("../../shaders/conv2d/product.wgsl"),
+)];
+const INCLUDE: &str = "//#include ";
+
 /// How the kernels for matrix units begin.
 const MATRICES: &str = "enable wgpu_cooperative_matrix;";
 
@@ -20,10 +28,9 @@ struct File {
     text: Cow<'static, str>,
 }
 
-/// A kernel's file and the prelude that goes with it.
+/// A kernel's file, what it includes, and the prelude.
 pub(super) struct Kernel {
-    file: Arc<File>,
-    prelude: Arc<File>,
+    files: Vec<Arc<File>>,
     scalars: Scalars,
 }
 
@@ -49,30 +56,49 @@ pub(super) struct Shaders {
 }
 
 /// The whole WGSL text of a built-in kernel, as compiled and as validated by the tests.
+///
+/// # Panics
+/// Where it includes what is not there.
 pub fn source(text: &str, scalars: Scalars) -> String {
-    join(text, PRELUDE, scalars)
+    let parts = parts(text).map(|part| part.expect("a part").1);
+    let texts: Vec<&str> = [text].into_iter().chain(parts).chain([PRELUDE]).collect();
+    join(&texts, scalars)
+}
+
+/// Name and text of what a kernel includes, or the name of what is not there.
+fn parts(
+    text: &str,
+) -> impl Iterator<Item = std::result::Result<&(&'static str, &'static str), &str>> {
+    text.lines().filter_map(|line| {
+        let name = line.strip_prefix(INCLUDE)?.trim().trim_matches('"');
+        let name = name.strip_suffix(".wgsl").unwrap_or(name);
+        Some(PARTS.iter().find(|part| part.0 == name).ok_or(name))
+    })
 }
 
 /// The file whose lines are to be counted comes first.
-fn join(first: &str, second: &str, scalars: Scalars) -> String {
+fn join(texts: &[&str], scalars: Scalars) -> String {
     let params = match scalars.immediates {
         true => "var<immediate> params: Params;",
         false => "@group(1) @binding(0) var<uniform> params: Params;",
     };
-    let matrices = match first.starts_with(MATRICES) || second.starts_with(MATRICES) {
-        true => matrix_types(scalars),
-        false => String::new(),
-    };
     // `enable` must stand before everything: on the first line, so that lines stay what they are.
-    let (enable, real) = match scalars.half {
+    let (f16, real) = match scalars.half {
         true => (
             "enable f16; ",
             "alias real = f16;\nconst REAL_MAX = 65504.0;",
         ),
         false => ("", "alias real = f32;\nconst REAL_MAX = 3.4e38;"),
     };
+    let (enable, matrices) = match texts.iter().any(|text| text.starts_with(MATRICES)) {
+        true => (MATRICES, matrix_types(scalars)),
+        false => ("", String::new()),
+    };
     let result = if scalars.half_result { "f16" } else { "f32" };
-    format!("{enable}{first}\n{params}\n{real}\nalias result = {result};\n{matrices}{second}")
+    let bare = |text: &&'_ str| text.strip_prefix(MATRICES).unwrap_or(text).to_string();
+    let (first, rest): (_, Vec<String>) = (bare(&texts[0]), texts[1..].iter().map(bare).collect());
+    let rest = rest.join("\n");
+    format!("{f16}{enable}{first}\n{params}\n{real}\nalias result = {result};\n{matrices}{rest}")
 }
 
 fn matrix_types(scalars: Scalars) -> String {
@@ -103,9 +129,20 @@ impl Shaders {
         text: &'static str,
         [half, half_result]: [bool; 2],
     ) -> Result<Kernel> {
+        let file = self.file(name, text)?;
+        let mut files = vec![file.clone()];
+        for part in parts(&file.text) {
+            let (name, text) = part.map_err(|name| {
+                let known = PARTS.map(|(name, _)| format!("{name}.wgsl")).join(", ");
+                let message =
+                    format!("it includes {name}.wgsl, which is not there; expected {known}");
+                Error::file(&file.path, message)
+            })?;
+            files.push(self.file(name, text)?);
+        }
+        files.push(self.file("prelude", PRELUDE)?);
         Ok(Kernel {
-            file: self.file(name, text)?,
-            prelude: self.file("prelude", PRELUDE)?,
+            files,
             scalars: Scalars {
                 immediates: self.immediates,
                 half,
@@ -149,26 +186,34 @@ impl Shaders {
 
 impl Kernel {
     pub fn source(&self) -> String {
-        join(&self.file.text, &self.prelude.text, self.scalars)
+        self.from(0)
+    }
+
+    /// With file `first` in front.
+    fn from(&self, first: usize) -> String {
+        let mut files = self.files.clone();
+        files.swap(0, first);
+        let texts: Vec<&str> = files.iter().map(|file| &*file.text).collect();
+        join(&texts, self.scalars)
     }
 
     /// Does it know of f16?
     pub fn is_generic(&self) -> bool {
-        self.file.text.contains("real")
+        let (_prelude, own) = self.files.split_last().expect("a prelude");
+        own.iter().any(|file| file.text.contains("real"))
     }
 
     /// Why the driver refused it: naga's words with the file's own line numbers, or else the driver's.
     pub fn explain(&self, refusal: &str) -> Error {
-        for (first, second) in [(&self.file, &self.prelude), (&self.prelude, &self.file)] {
-            let source = join(&first.text, &second.text, self.scalars);
-            let path = first.path.display().to_string();
-            if let Some((line, message)) = complaint(&source, &path)
-                && line <= first.text.lines().count()
+        for (i, file) in self.files.iter().enumerate() {
+            let path = file.path.display().to_string();
+            if let Some((line, message)) = complaint(&self.from(i), &path)
+                && line <= file.text.lines().count()
             {
-                return Error::file(&first.path, message.trim_start_matches("error: "));
+                return Error::file(&file.path, message.trim_start_matches("error: "));
             }
         }
-        Error::file(&self.file.path, refusal)
+        Error::file(&self.files[0].path, refusal)
     }
 }
 
@@ -201,8 +246,10 @@ mod tests {
             })
         };
         Kernel {
-            file: file("mine/foo.wgsl", text),
-            prelude: file("mine/prelude.wgsl", prelude),
+            files: vec![
+                file("mine/foo.wgsl", text),
+                file("mine/prelude.wgsl", prelude),
+            ],
             scalars: Scalars {
                 immediates: true,
                 half: false,
@@ -241,6 +288,18 @@ mod tests {
             assert!(error.contains(place) && error.contains(words), "{error}");
             assert_eq!(error.matches("error: ").count(), 0, "{error}");
         }
+        // An included file.
+        let mut three = kernel(GOOD, PRELUDE);
+        let part = File {
+            path: "mine/part.wgsl".into(),
+            text: "\nfn two() -> f32 { return wto; }\n".into(),
+        };
+        three.files.insert(1, Arc::new(part));
+        let error = three.explain("refused").to_string();
+        assert!(
+            error.contains("mine/part.wgsl:2:") && error.contains("wto"),
+            "{error}"
+        );
         let error = kernel(GOOD, PRELUDE).explain("binding 7 is missing");
         assert_eq!(error.to_string(), "mine/foo.wgsl: binding 7 is missing");
     }

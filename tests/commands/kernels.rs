@@ -61,6 +61,12 @@ fn a_broken_kernel_is_an_error_with_its_file_and_line() {
     let run = place.run(&format!("{SELFTEST} add --json"));
     assert_eq!(run.status, 1, "{}", run.err);
     assert!(run.out.contains("mine/add.wgsl: "), "{}", run.out);
+    let text = shader("conv2d/direct.wgsl").replace("conv2d/product", "conv2d/prod");
+    place.write("mine/conv2d/direct.wgsl", text);
+    let run = place.run(&format!("{SELFTEST} conv2d --json"));
+    assert_eq!(run.status, 1, "{}", run.err);
+    let words = "mine/conv2d/direct.wgsl: it includes conv2d/prod.wgsl";
+    assert!(run.out.contains(words), "{}", run.out);
 }
 
 #[test]
