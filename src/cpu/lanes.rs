@@ -118,8 +118,9 @@ pub fn prefetch(at: *const f32) {
 /// of a tile, and run out of registers.
 #[inline(always)]
 pub fn opaque(at: *const f32) -> *const f32 {
+    // SAFETY: no instruction, so nothing is read.
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: no instruction.
+    #[allow(clippy::pointers_in_nomem_asm_block)]
     let at = unsafe {
         let mut at = at;
         std::arch::asm!("/* {0} */", inout(reg) at, options(pure, nomem, nostack, preserves_flags));
