@@ -25,8 +25,8 @@ pub fn open_to_score(args: &DeviceArg, precision: Precision, poison: bool) -> Re
     }
 }
 
-/// The device that `--device` asks for, opened with the kernels of `--shaders`. `poison` fills every
-/// new GPU buffer with NaN.
+/// The device that `--device` asks for, opened with the kernels of `--shaders`. `poison` fills
+/// memory with NaN before it is used, on either device.
 ///
 /// # Errors
 /// [`Error::Usage`] listing the devices when there is none such, or for kernels without a GPU;
@@ -39,6 +39,9 @@ pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Devi
         _ if args.tune => Some("--tune"),
         _ => None,
     };
+    if poison {
+        crate::cpu::pool::poison();
+    }
     if args.name == DeviceChoice::Cpu && for_gpu.is_none() {
         return Ok(Device::Cpu); // drivers are slow to ask, and may be broken
     }
@@ -76,21 +79,22 @@ pub fn open(args: &DeviceArg, precision: Precision, poison: bool) -> Result<Devi
 
 /// A kernel that is unknown, or that can run nothing on this adapter, is refused: it would not be taken.
 fn check_variant(name: &str, adapter: &AdapterReport, half: bool) -> Result<()> {
-    let (able, unable): (Vec<_>, Vec<_>) =
-        (Variant::ALL.into_iter()).partition(|variant| variant.runs_on(adapter, half));
-    let names = |variants: &[Variant]| variants.iter().map(|v| v.name()).collect::<Vec<_>>();
-    let problem = match names(&unable).contains(&name) {
-        true => format!(
+    let problem = match Variant::parse(name) {
+        Some((variant, _)) if variant.runs_on(adapter, half) => return Ok(()),
+        Some(_) => format!(
             "{} cannot run the kernel \"{name}\" in {}",
             adapter.name,
             if half { "f16" } else { "f32" }
         ),
-        false if names(&able).contains(&name) => return Ok(()),
-        false => format!("there is no kernel \"{name}\""),
+        None => format!("there is no kernel \"{name}\""),
     };
-    let able = names(&able).join(", ");
+    let able = Variant::ALL
+        .into_iter()
+        .filter(|v| v.runs_on(adapter, half));
+    let able: Vec<&str> = able.map(Variant::name).collect();
     Err(Error::usage(format!(
-        "--variant: {problem}; expected one of {able}"
+        "--variant: {problem}; expected one of {}, or as tile64/4 with its sums in 4 slices (not plain, not winograd)",
+        able.join(", ")
     )))
 }
 
@@ -213,7 +217,9 @@ mod tests {
     #[test]
     fn a_kernel_that_would_never_be_taken_is_refused() {
         let software = &machine()[0];
-        check_variant("winograd4", software, false).unwrap();
+        for name in ["winograd4", "tile64/4", "direct/16", "split/1"] {
+            check_variant(name, software, false).unwrap();
+        }
         for (name, half, words) in [
             (
                 "matrix",
@@ -226,6 +232,9 @@ mod tests {
                 "llvmpipe cannot run the kernel \"matrix\" in f32",
             ),
             ("winograd6", false, "there is no kernel \"winograd6\""),
+            ("winograd2/4", false, "there is no kernel \"winograd2/4\""),
+            ("tile64/0", false, "there is no kernel \"tile64/0\""),
+            ("tile64/", false, "there is no kernel \"tile64/\""),
         ] {
             let error = check_variant(name, software, half).unwrap_err();
             assert_eq!(error.exit_code(), 2);

@@ -17,6 +17,7 @@ pub use adapter::{AdapterReport, adapters, open};
 pub use buffer::Buffer;
 pub use choices::Choices;
 pub use pass::Pass;
+pub(crate) use shaders::{PRELUDE, PRODUCT};
 pub use shaders::{Scalars, source};
 pub use timing::{Timing, Timings};
 
@@ -202,8 +203,13 @@ impl Gpu {
         Ok(())
     }
 
+    /// Every call fails from then on.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed)
+    }
+
     fn check_lost(&self) -> Result<()> {
-        if self.lost.load(Ordering::Relaxed) {
+        if self.is_lost() {
             return Err(self.error("was lost (driver reset, removed, or out of memory)".into()));
         }
         Ok(())

@@ -9,14 +9,12 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
+pub const PRELUDE: &str = include_str!("../../shaders/prelude.wgsl");
 
 /// What several kernels have in common; a line `//#include "<name>.wgsl"` asks for it. It comes behind the kernel, whose
 /// lines keep their numbers, so it declares no `override`: naga must know them before what depends on them.
-const PARTS: [(&str, &str); 1] = [(
-    "conv2d/product",
-    include_str!("../../shaders/conv2d/product.wgsl"),
-)];
+const PARTS: [(&str, &str); 1] = [("conv2d/product", PRODUCT)];
+pub const PRODUCT: &str = include_str!("../../shaders/conv2d/product.wgsl");
 const INCLUDE: &str = "//#include ";
 
 /// How the kernels for matrix units begin.
@@ -302,5 +300,33 @@ mod tests {
         );
         let error = kernel(GOOD, PRELUDE).explain("binding 7 is missing");
         assert_eq!(error.to_string(), "mine/foo.wgsl: binding 7 is missing");
+    }
+
+    #[test]
+    fn of_the_files_of_a_kernel_the_wrong_one_is_named() {
+        const PLACES: [&str; 3] = ["mine/kernel", "mine/product", "mine/prelude"];
+        for text in [
+            include_str!("../../shaders/conv2d/direct.wgsl"),
+            include_str!("../../shaders/conv2d/matrix.wgsl"),
+        ] {
+            for (wrong, place) in PLACES.iter().enumerate() {
+                let mut texts = [text, PRODUCT, PRELUDE].map(String::from);
+                let line = texts[wrong].lines().count() + 1;
+                texts[wrong].push_str("fn broken() -> f33 {}\n");
+                let mut kernel = kernel("", "");
+                let files = PLACES.into_iter().zip(texts);
+                kernel.files = files
+                    .map(|(place, text)| {
+                        let (path, text) = (place.into(), text.into());
+                        Arc::new(File { path, text })
+                    })
+                    .collect();
+                let error = kernel.explain("refused").to_string();
+                assert!(error.contains(&format!("{place}:{line}:16")), "{error}");
+                for other in PLACES.iter().filter(|other| other != &place) {
+                    assert!(!error.contains(other), "{error}");
+                }
+            }
+        }
     }
 }

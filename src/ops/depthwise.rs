@@ -80,9 +80,9 @@ pub fn depthwise(tape: &Tape, x: &Var, weight: &Var, bias: &Var, conv: Conv2d) -
 
 /// As with [`conv2d`](mod@super::conv2d): tiles in registers for software adapters, and where asked for.
 fn is_direct(gpu: &Gpu) -> bool {
-    match gpu.variant() {
-        Some(named) if named == Variant::Plain.name() => false,
-        Some(named) if named == Variant::Direct.name() => true,
+    match gpu.variant().and_then(Variant::parse) {
+        Some((Variant::Plain, _)) => false,
+        Some((Variant::Direct, _)) => true,
         _ => !gpu.report().hardware,
     }
 }

@@ -7,7 +7,7 @@ use super::variant::Variant;
 use super::{gradient, plain, sample, sum, tuner, winograd};
 use crate::Result;
 use crate::cpu::conv2d::Params as Geometry;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{self, Buffer, Gpu};
 use crate::kernel;
 use crate::ops::Activation;
 use std::sync::Arc;
@@ -101,8 +101,7 @@ impl<'a> Call<'a> {
     /// The kernel to take; a profiler is told.
     fn choose(&self, gpu: &Arc<Gpu>) -> Result<Plan> {
         let p = &self.params;
-        let forced = Variant::forced(gpu).map(|variant| Plan::of(gpu, variant, p));
-        let chosen = match forced.filter(|plan| plan.suits(gpu, p)) {
+        let chosen = match Plan::forced(gpu, p) {
             Some(plan) => plan,
             None if gpu.tunes() => self.fastest(gpu).unwrap_or_else(|| Plan::likely(gpu, p)),
             None => Plan::likely(gpu, p),
@@ -232,7 +231,7 @@ impl<'a> Call<'a> {
 pub(super) fn problem(gpu: &Gpu, direction: &str, p: &Geometry) -> String {
     let precision = if gpu.is_half() { "f16" } else { "f32" };
     format!(
-        "conv2d {TEXTS:08x} {precision} {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
+        "conv2d {HASH:08x} {precision} {direction} {}x{}x{}x{} {}x{}x{} stride {} padding {} {} {} to {}x{}",
         p.n,
         p.h,
         p.w,
@@ -249,8 +248,11 @@ pub(super) fn problem(gpu: &Gpu, direction: &str, p: &Geometry) -> String {
     )
 }
 
-/// Tells kernels that were edited from those that were measured.
-const TEXTS: u32 = fnv([
+/// All that a measured kernel is made of.
+const TEXTS: [&str; 11] = [
+    gpu::PRELUDE,
+    gpu::PRODUCT,
+    pack::SHADER,
     tiles::DIRECT,
     tiles::SHARED,
     tiles::MATRIX,
@@ -259,10 +261,13 @@ const TEXTS: u32 = fnv([
     gradient::SHADER,
     gradient::SHARED_SHADER,
     gradient::MATRIX_SHADER,
-]);
+];
+
+/// Tells kernels that were edited from those that were measured.
+const HASH: u32 = fnv(&TEXTS);
 
 /// Fowler, Noll and Vo's hash, FNV-1a.
-const fn fnv(texts: [&str; 8]) -> u32 {
+const fn fnv(texts: &[&str]) -> u32 {
     let mut hash = 0x811c_9dc5;
     let mut text = 0;
     while text < texts.len() {
@@ -280,7 +285,7 @@ const fn fnv(texts: [&str; 8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::{self, Options};
+    use crate::gpu::Options;
 
     fn opened() -> Arc<Gpu> {
         let options = Options {
@@ -309,6 +314,20 @@ mod tests {
             activation: 2,
             slope: 0.0,
             residual: 0,
+        }
+    }
+
+    #[test]
+    fn every_kernel_that_is_measured_counts_when_it_is_edited() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/conv2d");
+        let files = std::fs::read_dir(&folder).unwrap();
+        let texts = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap());
+        let missing: Vec<String> = texts.filter(|text| !TEXTS.contains(&&**text)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        for i in 0..TEXTS.len() {
+            let mut edited = TEXTS;
+            edited[i] = &edited[i][1..];
+            assert_ne!(fnv(&edited), HASH, "{}", TEXTS[i]);
         }
     }
 

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
 const NAME: &str = "conv2d/pack";
-const SHADER: &str = include_str!("../../../shaders/conv2d/pack.wgsl");
+pub(super) const SHADER: &str = include_str!("../../../shaders/conv2d/pack.wgsl");
 
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

@@ -54,6 +54,19 @@ impl Plan {
         fits && self.variant.runs_on(gpu.report(), gpu.is_half())
     }
 
+    /// What `--variant` asks for, where it can run this.
+    pub fn forced(gpu: &Gpu, p: &Params) -> Option<Self> {
+        let (variant, slices) = Variant::forced(gpu)?;
+        let plan = match slices {
+            Some(slices) => Self {
+                variant,
+                slices: slices.min(fitting(gpu, p)),
+            },
+            None => Self::of(gpu, variant, p),
+        };
+        Some(plan).filter(|plan| plan.suits(gpu, p))
+    }
+
     /// `variant` in as many slices as should be best.
     pub fn of(gpu: &Gpu, variant: Variant, p: &Params) -> Self {
         let [across, down] = Self::whole(variant)

@@ -92,8 +92,9 @@ fn measure(gpu: &Arc<Gpu>, problem: &Problem, missing: &[Plan], until: Instant) 
             break;
         }
         let time = match time(gpu, problem, plan, &inputs, &is_right) {
-            // Another run may have more room.
+            // Another run may have more room, or a device that answers.
             Err(error @ Error::OutOfMemory { .. }) => return Err(error),
+            Err(error) if gpu.is_lost() => return Err(error),
             Err(error) => {
                 tracing::warn!("{} on {}: {error}", plan.name(), problem.name);
                 None

@@ -49,10 +49,20 @@ impl Variant {
         }
     }
 
-    /// The one that `--variant` named.
-    pub(super) fn forced(gpu: &Gpu) -> Option<Self> {
-        let named = |variant: &Self| Some(variant.name()) == gpu.variant();
-        Self::ALL.into_iter().find(named)
+    /// The one that `--variant` names, and how many slices it makes of a sum where `/4` says so.
+    pub fn parse(text: &str) -> Option<(Self, Option<u32>)> {
+        let (name, slices) = match text.split_once('/') {
+            Some((name, slices)) => (name, Some(slices.parse().ok().filter(|&n| n > 0)?)),
+            None => (text, None),
+        };
+        let mut all = Self::ALL.into_iter();
+        let variant = all.find(|variant| variant.name() == name)?;
+        let whole = [Self::Plain, Self::Winograd2, Self::Winograd4].contains(&variant);
+        (slices.is_none() || !whole).then_some((variant, slices))
+    }
+
+    pub(super) fn forced(gpu: &Gpu) -> Option<(Self, Option<u32>)> {
+        gpu.variant().and_then(Self::parse)
     }
 
     /// Can it run anything on this adapter, in this precision?

@@ -28,9 +28,14 @@ pub(super) fn backward(
 }
 
 fn choose(gpu: &Arc<Gpu>, p: &Geometry) -> Plan {
-    let forced = Variant::forced(gpu).filter(|&variant| suits(gpu, variant, p));
+    let forced = Variant::forced(gpu).filter(|&(variant, _)| suits(gpu, variant, p));
     match forced {
-        Some(variant) => plan(gpu, variant, p),
+        Some((variant, Some(slices))) => {
+            let most = product(gpu, variant, p).slices(gpu, p, u32::MAX);
+            let slices = slices.min(most);
+            Plan { variant, slices }
+        }
+        Some((variant, None)) => plan(gpu, variant, p),
         None if gpu.tunes() => fastest(gpu, p).unwrap_or_else(|| likely(gpu, p)),
         None => likely(gpu, p),
     }
