@@ -1,9 +1,11 @@
 //! Every operator case on every device, with fresh inputs and poisoned buffers.
 
 use astray::gpu;
+use astray::kernel::Cost;
 use astray::nn::random::named_tensor;
 use astray::ops::conv2d::{Conv2d, Padding, Variant, conv2d};
 use astray::ops::sum::sum;
+use astray::profile::record;
 use astray::selftest::{Case, cases, check};
 use astray::tape::Tape;
 use astray::tensor::{Device, Shape, Tensor};
@@ -33,7 +35,28 @@ fn pass(device: &Device, cases: &[Case], seeds: &[u64]) {
 
 #[test]
 fn cpu_matches_the_plain_loops() {
+    astray::cpu::pool::poison();
     all_pass(&Device::Cpu);
+}
+
+/// The roof is taken from the cost that an operator tells; a case counts its own from the shapes.
+#[test]
+fn every_operator_tells_the_cost_of_its_shapes() {
+    for case in cases() {
+        let forward = || {
+            let tape = Tape::inference();
+            let inputs = case.inputs.iter().map(|input| {
+                let x = Tensor::full(&Device::Cpu, input.shape, 1.0)?;
+                Ok(tape.constant(&x))
+            });
+            let inputs = inputs.collect::<astray::Result<Vec<_>>>()?;
+            (case.run)(&tape, &inputs)
+        };
+        let (_, recording) = record(&Device::Cpu, true, forward).unwrap();
+        let of_it = recording.calls.iter().filter(|c| c.op == case.operator);
+        let told = of_it.fold(Cost::default(), |sum, call| sum + call.cost);
+        assert_eq!(told, case.cost, "{} {}", case.operator, case.name);
+    }
 }
 
 /// Fails, not skips, where there is no adapter: CI installs the software Vulkan driver.

@@ -1,10 +1,11 @@
 //! Host memory that is used again: fresh pages cost a fault and a fill each, more than many operators
 //! that would write to them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Elements that may wait, all together: 128 MiB.
-const WAITING: usize = 32 << 20;
+pub const WAITING: usize = 32 << 20;
 /// Smaller ones are left to the allocator.
 const SMALLEST: usize = 16 << 10;
 
@@ -12,11 +13,28 @@ const SMALLEST: usize = 16 << 10;
 /// and those that wait exceed the above; with much more, short needs take the long ones.
 const LONGEST: usize = 4;
 
+/// Set by [`poison`].
+static POISON: AtomicBool = AtomicBool::new(false);
+
 /// The longest waiting first.
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
+/// From now on memory comes full of NaN, for all of this process: an element that a kernel forgets to write
+/// shows. For tests.
+pub fn poison() {
+    POISON.store(true, Ordering::Relaxed);
+}
+
 /// `len` elements of undefined (but initialised) contents.
 pub fn take(len: usize) -> Vec<f32> {
+    let mut data = unfilled(len);
+    if POISON.load(Ordering::Relaxed) {
+        data.fill(f32::NAN);
+    }
+    data
+}
+
+fn unfilled(len: usize) -> Vec<f32> {
     if len < SMALLEST {
         return vec![0.0; len];
     }

@@ -116,7 +116,7 @@ fn size_class(bytes: u64) -> u64 {
 }
 
 impl Gpu {
-    /// Memory for `len` numbers in the GPU's precision, its contents undefined (NaN when poisoned).
+    /// Memory for `len` numbers in the GPU's precision, its contents undefined (NaN when poisoned, behind its end as well).
     ///
     /// # Errors
     /// [`Error::OutOfMemory`], also where one binding cannot be that large.
@@ -177,7 +177,9 @@ impl Gpu {
             derived: Mutex::default(),
         };
         if self.poison {
-            self.write(&buffer, &vec![f32::NAN; len]);
+            // Behind the last element, too, which a vector of four may read.
+            let whole = needed as usize / if half { 2 } else { 4 };
+            self.write(&buffer, &vec![f32::NAN; whole]);
         }
         Ok(buffer)
     }

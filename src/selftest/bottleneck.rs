@@ -61,6 +61,9 @@ fn expansion(name: &str, x: [usize; 4], wide: Option<usize>, k: usize, conv: Con
     if wide.is_some() {
         inputs.extend([Input::constant([1, 1, c_in, c]), Input::constant([c])]);
     }
+    // The wide map stays in the cache.
+    let layer = wide.map_or([0, 0], |c| [n * h * w * c_in * c, c_in * c]);
+    let read_and_written = n * h * w * c_in + layer[1] + k * k * c + y.len();
     let pointwise = Conv2d {
         activation: conv.activation,
         ..Conv2d::new(Padding::default())
@@ -87,7 +90,7 @@ fn expansion(name: &str, x: [usize; 4], wide: Option<usize>, k: usize, conv: Con
             let (y, mean) = expand(tape, &i[0], layer, [&i[1], &i[2]], conv)?;
             Ok(vec![y, mean])
         }),
-        cost: Cost::default(),
+        cost: Cost::new(2 * (layer[0] + k * k * y.len()), read_and_written),
     }
 }
 

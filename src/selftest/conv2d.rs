@@ -1,7 +1,7 @@
 use super::activation::formula;
 use super::{Array, Case, Input};
-use crate::ops::Activation;
 use crate::ops::conv2d::{Conv2d, Padding, conv2d, cost};
+use crate::ops::{Activation, Cost};
 use crate::tensor::Shape;
 
 struct Geometry {
@@ -220,13 +220,14 @@ fn case(g: Geometry) -> Case {
     inputs
         .iter_mut()
         .for_each(|input| input.gradient = gradient);
+    let added = if residual { y.len() } else { 0 };
     Case {
         operator: "conv2d",
         name: format!("{} {}", g.name, Shape::from(g.x)),
         inputs,
         reference: Box::new(move |i| vec![reference(&i[0], &i[1], &i[2], i.get(3), conv, y)]),
         run: Box::new(move |tape, i| Ok(vec![conv2d(tape, &i[0], &i[1], &i[2], i.get(3), conv)?])),
-        cost: cost(g.x.into(), weight, y),
+        cost: cost(g.x.into(), weight, y) + Cost::new(added, added),
     }
 }
 

@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
                     let (y, log_det) = run(tape, &i[0], &i[1], &i[2], i.get(3), alpha)?;
                     Ok(vec![y, log_det])
                 }),
-                cost: cost(shape.into()),
+                cost: cost([n, h, w, width].into()),
             });
         }
     }

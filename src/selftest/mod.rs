@@ -131,6 +131,7 @@ pub struct Case {
     pub inputs: Vec<Input>,
     pub reference: Reference,
     pub run: Run,
+    /// What its kernel must tell the profiler of a forward pass on the CPU.
     pub cost: Cost,
 }
 
