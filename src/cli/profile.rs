@@ -7,8 +7,8 @@ use crate::detector::config::{Config, ImageSize};
 use crate::detector::{Choice, Detector, Extractor};
 use crate::files::write_atomic;
 use crate::profile::{
-    About, Change, Diff, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches,
-    page, peak_resident_bytes, tells_time, trace,
+    About, Change, Diff, HALF_NOTE, Profile, Recorder, Roof, Work, diff, forget_peak_resident,
+    mismatches, page, peak_resident_bytes, tells_time, trace,
 };
 use crate::tensor::Device;
 use crate::weights::{SEEDED, Source};
@@ -223,10 +223,7 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
         .with(super::logger());
     // Every thread's spans are wanted. It fails only where the caller has set one.
     let _ = tracing::subscriber::set_global_default(layers);
-    let timestamps = match device {
-        Device::Gpu(gpu) => !report.no_timestamps && tells_time(gpu)?,
-        Device::Cpu => true,
-    };
+    let timestamps = !report.no_timestamps && tells_time(device)?;
     let rounds = report.rounds.unwrap_or(job.rounds);
     let mut recordings = Vec::new();
     if rounds > 1 {
@@ -254,6 +251,7 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
             false => job.name,
         },
         device: device.name().to_string(),
+        half: device.is_half(),
         roof: Roof::measure(device, timestamps)?,
         peak_device_bytes,
         peak_resident_bytes,
@@ -277,9 +275,13 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
 fn text(profile: &Profile, top: usize) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
+    let roof = match profile.half {
+        true => "% f32 roof",
+        false => "% roof",
+    };
     table.set_header([
         "kernel", "shapes", "variant", "calls", "ms", "share %", "ms/call", "GFLOP/s", "GB/s",
-        "FLOP/B", "% roof",
+        "FLOP/B", roof,
     ]);
     for k in profile.kernels.iter().take(top) {
         table.add_row([
@@ -347,6 +349,9 @@ fn summary(profile: &Profile) -> String {
             profile.roof.gb_per_s, profile.roof.gflops
         ),
     ];
+    if profile.half {
+        lines.push(format!("note: {HALF_NOTE}"));
+    }
     let peaks = [
         ("on the device", profile.peak_device_bytes),
         ("resident", profile.peak_resident_bytes),
@@ -400,15 +405,16 @@ fn compare(args: &args::ProfileDiff) -> Result<u8> {
             differ.join("; ")
         )));
     }
-    let found = diff(&before, &after);
-    let worse = |change: &&Change| args.fail_over.is_some_and(|p| change.is_regression(p));
-    let all = found.kernels.iter().chain([&found.together, &found.wall]);
-    let regressions = all.clone().filter(worse).count();
-    let undecided = all.clone().filter(|c| c.interval.is_none()).count();
-    if args.fail_over.is_some() && undecided == all.clone().count() {
+    let mut found = diff(&before, &after);
+    if let Some(percent) = args.fail_over {
+        found.judge(percent);
+    }
+    let regressions = found.all().filter(|c| c.regression).count();
+    let undecided = found.all().filter(|c| c.interval.is_none()).count();
+    let compared = found.all().count() - undecided;
+    if args.fail_over.is_some() && compared == 0 {
         return Err(Error::usage(format!(
-            "--fail-over: {} and {} have too few rounds to tell anything; record both with `astray profile --rounds 3` \
-             or more",
+            "--fail-over: {} and {} have too few rounds to tell anything; record both with `astray profile --rounds 5`",
             args.before.display(),
             args.after.display()
         )));
@@ -437,9 +443,11 @@ fn compare(args: &args::ProfileDiff) -> Result<u8> {
         "ms after",
         "ratio",
         "99 % interval",
+        "from",
         "",
     ]);
-    for change in all {
+    for change in found.all() {
+        let samples = change.samples;
         table.add_row([
             format!("{} {}", change.op, change.entry),
             change.shapes.clone(),
@@ -452,22 +460,31 @@ fn compare(args: &args::ProfileDiff) -> Result<u8> {
                 Some([low, high]) => format!("{low:.3} to {high:.3}"),
                 None => "too few calls".into(),
             },
-            match worse(&change) {
+            format!("{} + {} {}", samples.before, samples.after, samples.of),
+            match change.regression {
                 true => "REGRESSION".to_string(),
                 false => String::new(),
             },
         ]);
     }
-    right(&mut table, 3..=7);
+    right(&mut table, 3..=8);
     print(&table.to_string())?;
     for (what, names) in [("gone", &found.gone), ("new", &found.new)] {
         if !names.is_empty() {
             print(&format!("{what}: {}", names.join(", ")))?;
         }
     }
+    let by_call = |c: &Change| c.interval.is_some() && c.samples.of == "calls";
+    if found.all().any(by_call) {
+        print(
+            "note: with fewer than three rounds calls are the samples; those of one round are slow together, so that \
+             these intervals are too narrow: record both with `astray profile --rounds 5`",
+        )?;
+    }
     if let Some(percent) = args.fail_over {
         print(&format!(
-            "{regressions} slower by more than {percent} %, with 99 % confidence; {undecided} with too few calls \
+            "{regressions} slower by more than {percent} %, with 99 % confidence for all {compared} lines together \
+             (an interval is of its line alone, and can lie above without a verdict); {undecided} with too few calls \
              to tell"
         ))?;
     }

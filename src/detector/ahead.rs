@@ -1,7 +1,8 @@
 //! Reading ahead: while the device computes, the next part is decoded.
 
-use crate::Result;
+use crate::{Error, Result};
 use std::sync::mpsc::sync_channel;
+use std::thread::Builder;
 
 /// Hands every item with what `read` made of it to `take`, in order; `read` runs on a thread of its
 /// own, two items ahead at most.
@@ -16,12 +17,16 @@ pub fn read_ahead<T: Sync, R: Send>(
     let (send, receive) = sync_channel(1);
     std::thread::scope(|scope| {
         let read = &read;
-        scope.spawn(move || {
+        let all = move || {
             // Nobody receives any more when one failed.
             items
                 .iter()
                 .try_for_each(|item| send.send(read(item)).map_err(drop))
-        });
+        };
+        let reader = Builder::new().name("reader".into());
+        reader
+            .spawn_scoped(scope, all)
+            .map_err(|e| Error::failed(format!("no thread to read ahead: {e}")))?;
         items
             .iter()
             .zip(receive)
@@ -32,7 +37,6 @@ pub fn read_ahead<T: Sync, R: Send>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Error;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,14 +1,17 @@
 //! The profile as one HTML page that asks no network for anything: figures, roofline, table.
 
-use super::{Profile, roofline::colour, roofline::roofline};
+use super::{HALF_NOTE, Profile, roofline::colour, roofline::roofline};
 use crate::evaluate::report::escape;
 
 const STYLE: &str = "
+:root { --fused: #b07d00; }
+@media (prefers-color-scheme: dark) { :root { --fused: #f0d35a; } }
 .roofline circle { fill-opacity: .55; stroke: var(--card); stroke-width: 1; }
 .roofline circle:hover { fill-opacity: 1; stroke: var(--ink); }
 .roof { fill: none; stroke: var(--ink); stroke-width: 2; }
 .k0 { fill: var(--soft); background: var(--soft); } .k1 { fill: var(--accent); background: var(--accent); }
 .k2 { fill: var(--good); background: var(--good); } .k3 { fill: var(--bad); background: var(--bad); }
+.k4 { fill: var(--fused); background: var(--fused); }
 .plot { padding: 14px 16px; }
 .plot figcaption { font-weight: 600; font-size: .95rem; margin-bottom: 8px; display: flex; justify-content: space-between; flex-wrap: wrap; }
 .kernels th, .kernels td { padding: 5px 12px; font-size: .88rem; }
@@ -24,7 +27,8 @@ pub fn page(profile: &Profile) -> String {
     tiles(&mut body, profile);
     body += &format!(
         "<section><figure class=\"plot\"><figcaption>Roofline<span class=\"legend\">\
-         <i class=\"k1\"></i>conv2d <i class=\"k2\"></i>depthwise <i class=\"k3\"></i>coupling, losses \
+         <i class=\"k1\"></i>conv2d <i class=\"k2\"></i>depthwise <i class=\"k4\"></i>bottleneck \
+         <i class=\"k3\"></i>coupling, losses \
          <i class=\"k0\"></i>other; area: share of the time</span></figcaption>{}</figure></section>\n",
         roofline(profile)
     );
@@ -54,6 +58,9 @@ fn header(page: &mut String, p: &Profile) {
     if p.estimated {
         *page += "<p class=\"note\">Times are estimated: each launch was timed by the host's clock, with the \
                   way there and back.</p>\n";
+    }
+    if p.half {
+        *page += &format!("<p class=\"note\">In f16; {HALF_NOTE}.</p>\n");
     }
     if p.stray_launches > 0 {
         *page += &format!(
@@ -171,7 +178,7 @@ fn footer(page: &mut String, p: &Profile) {
         ("peak of the process", resident.unwrap_or("unknown".into())),
         (
             "above 100 % of the roof",
-            "data that stay in a cache, or Winograd, which needs fewer operations than are counted"
+            "data that stay in a cache; Winograd, which needs fewer operations than are counted; f16 on matrix units"
                 .into(),
         ),
     ];

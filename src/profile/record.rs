@@ -81,6 +81,8 @@ pub struct Step {
 pub struct Recording {
     pub calls: Vec<Call>,
     pub steps: Vec<Step>,
+    /// Names by number; the recording thread is number 0.
+    pub threads: Vec<String>,
     /// Launches that no kernel announced: a mistake in an operator.
     pub strays: Vec<Launch>,
     pub wall: Duration,
@@ -94,9 +96,15 @@ pub struct Recorder(Arc<Mutex<Option<State>>>);
 
 struct State {
     origin: Instant,
-    threads: Vec<ThreadId>,
+    threads: Vec<Thread>,
     spans: Vec<Span>,
     launches: Vec<Announced>,
+}
+
+struct Thread {
+    id: ThreadId,
+    /// Its own, or `thread N`.
+    name: String,
 }
 
 /// The event of a launch, before its time is known.
@@ -143,12 +151,15 @@ impl Recorder {
             gpu.start_timing(timestamps);
         }
         let origin = Instant::now();
-        *self.state() = Some(State {
+        let mut state = State {
             origin,
             threads: Vec::new(),
             spans: Vec::new(),
             launches: Vec::new(),
-        });
+        };
+        // This one is number 0 even where another's span comes first.
+        state.thread();
+        *self.state() = Some(state);
         let result = job();
         let waited = device.wait();
         let wall = origin.elapsed();
@@ -206,16 +217,23 @@ pub fn record<R>(
 }
 
 impl State {
+    /// The number of the current thread.
     fn thread(&mut self) -> usize {
-        let id = std::thread::current().id();
-        let found = self.threads.iter().position(|&thread| thread == id);
+        let current = std::thread::current();
+        let found = self.threads.iter().position(|t| t.id == current.id());
         found.unwrap_or_else(|| {
-            self.threads.push(id);
-            self.threads.len() - 1
+            let number = self.threads.len();
+            let name = current.name().map(String::from);
+            self.threads.push(Thread {
+                id: current.id(),
+                name: name.unwrap_or_else(|| format!("thread {number}")),
+            });
+            number
         })
     }
 
     fn finish(self, timings: Option<Timings>, recording: &mut Recording) {
+        recording.threads = self.threads.into_iter().map(|t| t.name).collect();
         let mut calls = vec![None; self.spans.len()];
         for (i, span) in self.spans.into_iter().enumerate() {
             let own = span.at.time.saturating_sub(span.inside);

@@ -22,7 +22,11 @@ const LONG_ENOUGH: Duration = Duration::from_millis(8);
 /// Operations of a thread of the shader's `arithmetic` in a round.
 const FLOPS: u64 = 2 * 8 * 16;
 
-/// f32, without matrix units.
+/// What to say beside percentages of a run in f16.
+pub const HALF_NOTE: &str =
+    "the roof is f32's, without matrix units: kernels in f16 can exceed 100 %";
+
+/// f32, without matrix units, whatever the precision of what is set against it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Roof {
     /// Bytes read and written, 10⁹ a second.
@@ -34,6 +38,9 @@ pub struct Roof {
 }
 
 impl Roof {
+    /// Without `timestamps` by the host's clock; [`tells_time`] says whether there are any to be trusted.
+    /// The CPU has no other clock.
+    ///
     /// # Errors
     /// As the device.
     pub fn measure(device: &Device, timestamps: bool) -> Result<Self> {
@@ -116,8 +123,8 @@ impl Roof {
         self.gb_per_s * intensity(cost) < self.gflops
     }
 
-    /// How near work that took `seconds` comes to the roof, in percent. Above 100 where data stay in
-    /// a cache, or where fewer operations give the same result (Winograd).
+    /// How near work that took `seconds` comes to the roof, in percent. Above 100 where data stay in a cache,
+    /// where fewer operations give the same result (Winograd), or in f16 on matrix units.
     pub fn percent(&self, cost: Cost, seconds: f64) -> f64 {
         let ideal = match cost.flops {
             0 => cost.bytes as f64 / self.gb_per_s,
@@ -132,11 +139,15 @@ pub fn intensity(cost: Cost) -> f64 {
     cost.flops as f64 / cost.bytes.max(1) as f64
 }
 
-/// Does this GPU tell the time? Some drivers offer timestamps and return zeros.
+/// Does this device tell the time? Some GPU drivers offer timestamps and return zeros; on the CPU the host's
+/// clock is the device's.
 ///
 /// # Errors
 /// As the device.
-pub fn tells_time(gpu: &Arc<Gpu>) -> Result<bool> {
+pub fn tells_time(device: &Device) -> Result<bool> {
+    let Device::Gpu(gpu) = device else {
+        return Ok(true);
+    };
     let buffer = gpu.upload_f32(&[0.0; 4096])?;
     let to = gpu.alloc_f32(4096)?;
     gpu.start_timing(true);

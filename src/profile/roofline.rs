@@ -105,6 +105,7 @@ pub fn colour(op: &str) -> &'static str {
         "conv2d" => "k1",
         "depthwise" => "k2",
         "coupling" | "likelihood" | "distance" => "k3",
+        "bottleneck" => "k4",
         _ => "k0",
     }
 }

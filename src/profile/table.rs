@@ -15,6 +15,9 @@ pub struct Profile {
     pub job: String,
     pub device: String,
     pub threads: usize,
+    /// Computed in f16; the roof is f32's all the same. Files of older versions do not say.
+    #[serde(default)]
+    pub half: bool,
     /// GPU times by the host's clock: too long by the way there and back.
     pub estimated: bool,
     pub roof: Roof,
@@ -87,6 +90,7 @@ pub struct StepTotal {
 pub struct About {
     pub job: String,
     pub device: String,
+    pub half: bool,
     pub roof: Roof,
     pub peak_device_bytes: Option<u64>,
     pub peak_resident_bytes: Option<u64>,
@@ -136,6 +140,7 @@ impl Profile {
             job: about.job,
             device: about.device,
             threads: rayon::current_num_threads(),
+            half: about.half,
             estimated: rounds.iter().any(|r| r.estimated),
             roof: about.roof,
             explained: kernel_seconds / wall.iter().sum::<f64>().max(f64::MIN_POSITIVE),

@@ -9,10 +9,10 @@ const DEVICE: u32 = 2;
 
 /// One round as a JSON document.
 pub fn trace(recording: &Recording, profile: &Profile) -> Value {
-    let mut events = vec![
-        name("process_name", HOST, 0, "host"),
-        name("thread_name", HOST, 0, "main"),
-    ];
+    let mut events = vec![name("process_name", HOST, 0, "host")];
+    for (number, thread) in recording.threads.iter().enumerate() {
+        events.push(name("thread_name", HOST, number as u32, thread));
+    }
     if recording.calls.iter().any(|call| !call.launches.is_empty()) {
         let clock = match recording.estimated {
             true => "estimated by the host's clock",

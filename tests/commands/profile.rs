@@ -3,6 +3,7 @@
 
 use super::{SMALL, Workplace};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn profile(place: &Workplace, line: &str) -> (String, Value) {
     let settings: String = SMALL.map(|s| format!(" --set {s}")).concat();
@@ -100,6 +101,33 @@ fn trace(place: &Workplace, p: &Value) -> Vec<Value> {
     complete
 }
 
+/// The names of the host's threads that did what is `wanted`. Every track has one name.
+fn threads(place: &Workplace, wanted: impl Fn(&Value) -> bool) -> BTreeSet<String> {
+    let trace = read(place, "t.json");
+    let events = trace["traceEvents"].as_array().unwrap();
+    let on_host = || events.iter().filter(|e| e["pid"] == 1);
+    let mut found = BTreeSet::new();
+    for event in on_host().filter(|e| e["ph"] == "X") {
+        let is_name = |e: &&Value| e["name"] == "thread_name" && e["tid"] == event["tid"];
+        let names: Vec<&Value> = on_host().filter(is_name).collect();
+        assert_eq!(names.len(), 1, "{event:#}: {names:#?}");
+        if wanted(event) {
+            found.insert(names[0]["args"]["name"].as_str().unwrap().to_string());
+        }
+    }
+    found
+}
+
+/// Whichever thread's span comes first: `main` has the kernels (`kind`), another one decodes.
+fn tracks_have_their_names(place: &Workplace, kind: &str) {
+    let main = BTreeSet::from(["main".to_string()]);
+    assert_eq!(threads(place, |e| e["cat"] == kind), main);
+    assert_eq!(threads(place, |e| e["name"] == "score"), main);
+    let decoding = threads(place, |e| e["name"] == "decode");
+    assert_eq!(decoding.len(), 1, "{decoding:?}");
+    assert_ne!(decoding, main);
+}
+
 #[test]
 fn a_cpu_profile_adds_up() {
     let place = Workplace::new();
@@ -123,12 +151,16 @@ fn a_cpu_profile_adds_up() {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
     assert!(!names.contains(&"load model"), "only before the rounds");
+    tracks_have_their_names(&place, "kernel");
     let variants = p["kernels"]
         .as_array()
         .unwrap()
         .iter()
         .map(|k| &k["variant"]);
     assert!(variants.into_iter().any(|v| v == "unfolded"));
+    let page = std::fs::read_to_string(place.path("p.html")).unwrap();
+    assert!(page.contains("<circle class=\"k4\""), "bottleneck's colour");
+    assert!(!out.contains("f16") && !page.contains("In f16"), "{out}");
 }
 
 #[test]
@@ -146,6 +178,7 @@ fn a_gpu_profile_has_a_time_for_every_launch() {
         "{names:?}"
     );
     assert!(number(&p["peak_device_bytes"]) > 0.0);
+    tracks_have_their_names(&place, "record");
 }
 
 #[test]
@@ -278,6 +311,23 @@ fn diff_closes_the_gate_on_a_regression_and_not_on_noise() {
         "{found:#}"
     );
     assert!(low > 1.1 && high < 1.3, "{found:#}");
+    let of = |of: &str, n: usize| json!({"of": of, "before": n, "after": n});
+    assert_eq!(change["samples"], of("rounds", 3));
+    assert_eq!(change["regression"], false, "there is no gate");
+    let found = place.run("profile diff short long --json").json();
+    assert_eq!(found["kernels"][0]["samples"], of("calls", 6));
+    assert_eq!(found["wall"]["samples"], of("rounds", 3));
+    let by_call = "intervals are too narrow";
+    let out = place.run("profile diff short long").ok();
+    assert!(
+        out.contains("6 + 6 calls") && out.contains(by_call),
+        "{out}"
+    );
+    let out = place.run("profile diff quick slow").ok();
+    assert!(
+        out.contains("3 + 3 rounds") && !out.contains(by_call),
+        "{out}"
+    );
 }
 
 #[test]
@@ -400,7 +450,15 @@ fn in_half_precision_the_same_work_moves_half_the_bytes() {
     let place = Workplace::new();
     let work = |precision: &str| {
         let line = format!("predict --device 0 --rounds 1 --precision {precision}");
-        let (_, profile) = profile(&place, &line);
+        let (out, profile) = profile(&place, &line);
+        let page = std::fs::read_to_string(place.path("p.html")).unwrap();
+        for (text, note) in [
+            (&out, "% f32 roof"),
+            (&out, "can exceed 100 %"),
+            (&page, "In f16; the roof is f32"),
+        ] {
+            assert_eq!(text.contains(note), precision == "f16", "{note}\n{out}");
+        }
         let total = |op: &str, key: &str| -> f64 {
             let kernels = profile["kernels"].as_array().unwrap();
             let of_op = kernels.iter().filter(|k| k["op"] == op);

@@ -108,7 +108,8 @@ pub struct ProfileDiff {
     /// And then
     pub after: PathBuf,
     /// End with status 1 where a kernel, or the whole job, is slower by more than this, with 99 %
-    /// confidence
+    /// confidence for all of them together (Holm); the intervals printed are of each alone. Record with
+    /// --rounds 5 or more
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     pub fail_over: Option<f64>,
     /// Compare other devices or jobs all the same
