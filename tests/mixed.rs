@@ -110,7 +110,7 @@ fn step(student: &mut Student, adam: &mut Optimiser, weight: f32) -> astray::Res
     let y = student.train(&tape, &tape.constant(&x), None).unwrap();
     let map = distance(&tape, &y, &target, &mask).unwrap();
     let loss = sum(&tape, &map, weight).unwrap();
-    adam.minimise(student.parameters(), tape, &loss)
+    adam.minimise(student.parameters(), tape, &loss)?.item()
 }
 
 fn device_of(student: &mut Student) -> Device {

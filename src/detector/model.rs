@@ -7,6 +7,7 @@ use super::{Extractor, Features, Standard};
 use crate::evaluate::Rule;
 use crate::kernel::step;
 use crate::models::efficientnet::{EfficientNet, Padding};
+use crate::models::positional::positional_encoding;
 use crate::models::real_nvp::{RealNvp, RealNvpConfig};
 use crate::models::student::{FoldedStudent, StudentConfig};
 use crate::nn::layers::Parameters;
@@ -79,6 +80,14 @@ pub(super) fn student_sizes(config: &Config, channels: usize) -> StudentConfig {
     }
 }
 
+/// The positional encoding of a batch `[n,side,side]`, where the configuration has one.
+pub(super) fn place(config: &Config, device: &Device, shape: [usize; 3]) -> Result<Option<Tensor>> {
+    match config.positional.channels {
+        0 => Ok(None),
+        channels => positional_encoding(device, shape, channels).map(Some),
+    }
+}
+
 /// A trained detector.
 pub struct Detector {
     pub config: Config,
@@ -88,6 +97,8 @@ pub struct Detector {
     pub(super) standard: Option<Standard>,
     pub(super) teacher: RealNvp,
     pub(super) student: StudentNet,
+    /// The positional encoding that both are given.
+    pub(super) place: Option<Tensor>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
     /// Where a heat map begins to glow: one map pixel in a thousand of good parts is above. `None`
@@ -208,7 +219,7 @@ impl Detector {
                 .map_err(|e| Error::file(path, format!("the model is damaged: {e}")))?;
             extractor.net = Some(EfficientNet::zeros(device, network, padding)?);
         }
-        let channels = extractor.channels();
+        let (side, channels) = (extractor.side(), extractor.channels());
         let standard = match config.input.standardise {
             true => Some(Standard {
                 mean: file.read(MEAN, &[channels])?,
@@ -235,6 +246,7 @@ impl Detector {
                 flow_sizes(&config, channels, config.teacher.kernels.clone()),
             )?,
             student: StudentNet::zeros(&config, device, channels)?,
+            place: place(&config, device, [1, side, side])?,
             config,
             device: device.clone(),
             extractor,

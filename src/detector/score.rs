@@ -4,7 +4,6 @@ use super::config::{self, ImageScore, ScoreSource};
 use super::features::resize;
 use super::{Detector, Features, StudentNet};
 use crate::kernel::step;
-use crate::models::positional::positional_encoding;
 use crate::ops::resize::{Filter, resize as upsample};
 use crate::ops::{distance::distance, likelihood::likelihood};
 use crate::tape::Tape;
@@ -63,10 +62,7 @@ impl Detector {
             },
         )?);
         let mask = Tensor::new_f32(&self.device, [1, side, side, 1], features.mask.clone())?;
-        let place = match self.config.positional.channels {
-            0 => None,
-            n => Some(tape.constant(&positional_encoding(&self.device, [1, side, side], n)?)),
-        };
+        let place = self.place.as_ref().map(|place| tape.constant(place));
         let (z, log_det) = self.teacher.forward(&tape, &x, place.as_ref())?;
         let low = match self.config.score.source {
             ScoreSource::Likelihood => likelihood(&tape, &z, &log_det, &mask)?,
@@ -79,10 +75,9 @@ impl Detector {
             }
         };
         let size = side * UPSAMPLE;
-        let map = upsample(&tape, &low, [size, size], Filter::Bicubic)?
-            .tensor()
-            .to_vec()?;
-        let (mean, max) = (mean(&low.tensor().to_vec()?), max(&map));
+        let high = upsample(&tape, &low, [size, size], Filter::Bicubic)?;
+        let [low, map] = low.tensor().both_to_vec(high.tensor())?;
+        let (mean, max) = (mean(&low), max(&map));
         let score = match self.config.score.image {
             ImageScore::Max => max,
             ImageScore::Mean => mean,

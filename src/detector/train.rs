@@ -1,10 +1,9 @@
 //! Training: the teacher by likelihood, then the student against the frozen teacher (spec section 7).
 
 use super::config::{Config, LossMean, StudentKind};
-use super::model::{StudentNet, flow_sizes, student_sizes};
+use super::model::{StudentNet, flow_sizes, place, student_sizes};
 use super::{Detector, Extractor, Features, Standard};
 use crate::kernel::step;
-use crate::models::positional::positional_encoding;
 use crate::models::real_nvp::RealNvp;
 use crate::models::student::Student;
 use crate::nn::layers::Parameters;
@@ -14,6 +13,9 @@ use crate::ops::{adam::Adam, distance::distance, likelihood::likelihood, sum::su
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
+
+/// A device is waited for after so many steps, to read their losses: in between it has always something to do.
+const STEPS_UNREAD: usize = 8;
 
 /// Mean loss of every epoch.
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,8 @@ struct Batches<'a> {
     parts: &'a [Features],
     side: usize,
     channels: usize,
+    /// The last batch's.
+    place: Option<Tensor>,
 }
 
 impl Batches<'_> {
@@ -69,7 +73,16 @@ impl Batches<'_> {
         batches
     }
 
-    fn load(&self, members: Vec<usize>) -> Result<Batch> {
+    /// The positional encoding of `n` parts.
+    fn place(&mut self, n: usize) -> Result<Option<Tensor>> {
+        let known = self.place.as_ref().map(|place| place.shape().dims()[0]);
+        if known != Some(n) {
+            self.place = place(self.config, self.device, [n, self.side, self.side])?;
+        }
+        Ok(self.place.clone())
+    }
+
+    fn load(&mut self, members: Vec<usize>) -> Result<Batch> {
         let _step = step("batch");
         let (n, side) = (members.len(), self.side);
         let (mut map, mut mask) = (Vec::new(), Vec::new());
@@ -84,10 +97,7 @@ impl Batches<'_> {
             LossMean::Foreground => mask.iter().sum::<f32>(),
             LossMean::All => mask.len() as f32,
         };
-        let place = match self.config.positional.channels {
-            0 => None,
-            channels => Some(positional_encoding(self.device, [n, side, side], channels)?),
-        };
+        let place = self.place(n)?;
         let x = Tensor::new(self.device, [n, side, side, self.channels], map)?;
         let mask = Tensor::new_f32(self.device, [n, side, side, 1], mask)?;
         Ok(Batch {
@@ -101,25 +111,29 @@ impl Batches<'_> {
 
     /// Runs `train` on every batch of every epoch, with the learning rate of the moment.
     fn run(
-        &self,
+        &mut self,
         stage: &'static str,
         epochs: usize,
         tell: &mut dyn FnMut(Progress),
-        mut train: impl FnMut(&Batch, f64) -> Result<f32>,
+        mut train: impl FnMut(&Batch, f64) -> Result<Tensor>,
     ) -> Result<Vec<f32>> {
         let mut losses = Vec::new();
         for epoch in 0..epochs {
             let batches = self.epoch(stage.len() as u64, epoch);
             let count = batches.len() as f32;
-            let mut loss = 0.0;
+            let (mut loss, mut unread) = (0.0, Vec::new());
             for (i, members) in batches.into_iter().enumerate() {
                 let done = (epoch as f64 + f64::from(i as u32) / f64::from(count)) / epochs as f64;
                 let choices = &self.config.train;
                 let rate = choices.learning_rate * choices.schedule.factor(done);
                 let batch = self.load(members)?;
                 let _step = step(stage);
-                loss += train(&batch, rate)? / count;
+                unread.push(train(&batch, rate)?);
+                if unread.len() == STEPS_UNREAD {
+                    loss += read(&mut unread)? / count;
+                }
             }
+            loss += read(&mut unread)? / count;
             if !loss.is_finite() {
                 return Err(Error::failed(format!(
                     "the {stage}'s loss became {loss} in epoch {}; try a lower train.learning_rate",
@@ -136,6 +150,12 @@ impl Batches<'_> {
         }
         Ok(losses)
     }
+}
+
+/// The sum of losses; none is left.
+fn read(unread: &mut Vec<Tensor>) -> Result<f32> {
+    let losses = unread.drain(..).map(|loss| loss.item());
+    losses.sum()
 }
 
 /// The student while it learns.
@@ -198,13 +218,14 @@ pub fn train(
     let (config, device) = (extractor.config.clone(), extractor.device.clone());
     let (side, channels) = (extractor.side(), extractor.channels());
     let standard = (config.input.standardise).then(|| Standard::of(parts, channels));
-    let batches = Batches {
+    let mut batches = Batches {
         config: &config,
         device: &device,
         standard: standard.as_ref(),
         parts,
         side,
         channels,
+        place: None,
     };
     let optimiser = || {
         Optimiser::new(Adam {
@@ -280,6 +301,7 @@ pub fn train(
         },
     )?;
     let detector = Detector {
+        place: place(&config, &device, [1, side, side])?,
         config,
         device,
         extractor,

@@ -59,13 +59,13 @@ impl Optimiser {
         self.scale.value
     }
 
-    /// One step down the gradient of `loss` `[1]`, whose value it gives; parameters that no gradient
-    /// reached stay as they are. In f16 a gradient that overflows makes the step one of none, and the
-    /// scale is halved.
+    /// One step down the gradient of `loss` `[1]`, which it gives back unread, so that a device need not be
+    /// waited for; parameters that no gradient reached stay as they are. In f16 a gradient that overflows makes
+    /// the step one of none, and the scale is halved: that is read in every step, as PyTorch does.
     ///
     /// # Errors
     /// As [`adam`] and the gradients; [`Error::Failed`] where gradients in f16 overflow at any scale.
-    pub fn minimise(&mut self, parameters: Parameters, tape: Tape, loss: &Var) -> Result<f32> {
+    pub fn minimise(&mut self, parameters: Parameters, tape: Tape, loss: &Var) -> Result<Tensor> {
         let device = loss.tensor().device();
         let scaled = match device.is_half() {
             true => Some(Scaled::new(device, self.scale.value)?),
@@ -97,19 +97,17 @@ impl Optimiser {
                 adam(parameter, m, v, &gradient, self.step, &self.adam, scaled)?;
             }
         }
-        let Some(scaled) = scaled else {
-            return loss.tensor().item();
-        };
-        let [loss, overflow] = loss.tensor().both_to_vec(scaled.overflow())?;
-        let overflow = overflow != [0.0];
-        self.step -= u32::from(overflow);
-        self.scale.update(overflow);
-        if self.scale.value < SMALLEST {
-            return Err(Error::failed(
-                "gradients overflow f16, however small the loss is scaled; train with `--precision f32`",
-            ));
+        if let Some(scaled) = scaled {
+            let overflow = scaled.overflow().item()? != 0.0;
+            self.step -= u32::from(overflow);
+            self.scale.update(overflow);
+            if self.scale.value < SMALLEST {
+                return Err(Error::failed(
+                    "gradients overflow f16, however small the loss is scaled; train with `--precision f32`",
+                ));
+            }
         }
-        Ok(loss[0])
+        Ok(loss.tensor().clone())
     }
 }
 

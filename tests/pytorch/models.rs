@@ -220,7 +220,8 @@ fn teacher_agrees() {
             for step in 0..STEPS {
                 let tape = Tape::training();
                 let (_, _, loss) = loss_of(&model, &tape, step % BATCHES);
-                losses.push(optimiser.minimise(model.parameters(), tape, &loss).unwrap());
+                let loss = optimiser.minimise(model.parameters(), tape, &loss);
+                losses.push(loss.unwrap().item().unwrap());
             }
             compare_losses(
                 &reference,
@@ -330,7 +331,8 @@ fn student_agrees() {
             for step in 0..STEPS {
                 let tape = Tape::training();
                 let (_, loss) = loss_of(&mut model, &tape, first + step % BATCHES);
-                losses.push(optimiser.minimise(model.parameters(), tape, &loss).unwrap());
+                let loss = optimiser.minimise(model.parameters(), tape, &loss);
+                losses.push(loss.unwrap().item().unwrap());
             }
             compare_losses(
                 &reference,
