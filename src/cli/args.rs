@@ -227,7 +227,7 @@ pub struct Bench {
     pub device: DeviceArg,
     #[command(flatten)]
     pub precision: PrecisionArg,
-    /// Batch sizes, for what has one
+    /// Batch sizes, of models, predictions and convolutions; depth-800 and the self-test's cases have their own
     #[arg(long, value_name = "N,...", value_delimiter = ',', default_value = "1", value_parser = positive)]
     pub batch: Vec<usize>,
     /// How long each case is repeated, at least three runs
@@ -267,7 +267,8 @@ pub struct DeviceArg {
     /// The most memory to use, such as 2GiB: training takes smaller batches, and a GPU allocates no more
     #[arg(long, value_name = "SIZE", value_parser = memory::bytes)]
     pub max_memory: Option<u64>,
-    /// Of the GPU's kernels for a convolution take this one wherever it applies
+    /// Of the GPU's kernels for a convolution take this one wherever it applies, such as tile64, or tile64/4
+    /// with its sums in 4 slices
     #[arg(long, value_name = "NAME")]
     pub variant: Option<String>,
     /// Measure the kernels for a convolution and keep the fastest, for half a minute at most, also on

@@ -101,7 +101,8 @@ impl Extractor {
             }
             None => {
                 let seed = config.train.seed;
-                let mut net = EfficientNet::seeded(device, network, padding, seed)?;
+                // By the CPU: the same network on every device.
+                let mut net = EfficientNet::seeded(&Device::Cpu, network, padding, seed)?;
                 check_picture(config, &extractor.config, net.backbone())?;
                 let step = pictures.len().div_ceil(CALIBRATION_PICTURES).max(1);
                 let chosen = pictures.iter().step_by(step);
@@ -110,13 +111,10 @@ impl Extractor {
                     batch.extend(extractor.picture(&net, path)?);
                 }
                 let side = extractor.image_side(&net);
-                net.calibrate(&Tensor::new(
-                    device,
-                    [chosen.count(), side, side, 3],
-                    batch,
-                )?)?;
+                let shape = [chosen.count(), side, side, 3];
+                net.calibrate(&Tensor::new(&Device::Cpu, shape, batch)?)?;
                 extractor.origin = format!("seeded {seed}");
-                extractor.net = Some(net);
+                extractor.net = Some(net.on(device)?);
             }
         }
         Ok(extractor)

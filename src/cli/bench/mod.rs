@@ -6,7 +6,7 @@ mod operators;
 use super::args::Bench;
 use super::{device, job, output, print};
 use crate::files::write_atomic;
-use crate::profile::{Case, Measured, Roof, measure};
+use crate::profile::{Case, HALF_NOTE, Measured, Roof, measure, tells_time};
 use crate::tensor::Device;
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
@@ -34,13 +34,16 @@ pub fn run(args: &Bench) -> Result<u8> {
         output::check_file("--json", file)?;
     }
     let plans = wanted(args)?;
-    let device = device::open_to_score(&args.device, args.precision.value, false)?;
-    let roof = Roof::measure(&device, true)?;
+    let open = || device::open_to_score(&args.device, args.precision.value, false);
+    let device = open()?;
+    let roof = Roof::measure(&device, tells_time(&device)?)?;
     let bar = job::bar("bench", plans.len());
     let time = Duration::from_secs_f64(args.seconds);
     let mut found = Vec::new();
     for plan in plans {
         bar.set_message(plan.name.clone());
+        // Anew, or pipelines that another case has compiled would make its first call a warm one.
+        let device = open()?;
         let made = (plan.make)(&device, plan.batch)?;
         let case = Case {
             name: plan.name,
@@ -63,7 +66,10 @@ pub fn run(args: &Bench) -> Result<u8> {
         roof.gflops,
         if roof.estimated { " (estimated)" } else { "" }
     ))?;
-    print(&table(&found))?;
+    if device.is_half() {
+        print(&format!("note: {HALF_NOTE}"))?;
+    }
+    print(&table(&found, device.is_half()))?;
     Ok(0)
 }
 
@@ -88,11 +94,15 @@ fn wanted(args: &Bench) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-fn table(found: &[Measured]) -> String {
+fn table(found: &[Measured], half: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
+    let roof = match half {
+        true => "% f32 roof",
+        false => "% roof",
+    };
     table.set_header([
-        "case", "batch", "shape", "cold ms", "p50 ms", "p99 ms", "/s", "GFLOP/s", "GB/s", "% roof",
+        "case", "batch", "shape", "cold ms", "p50 ms", "p99 ms", "/s", "GFLOP/s", "GB/s", roof,
     ]);
     for m in found {
         table.add_row([

@@ -5,7 +5,7 @@ use crate::Result;
 use crate::cli::draw;
 use crate::data::{DepthMap, preprocess};
 use crate::detector::config::{Config, Modality};
-use crate::detector::{Detector, Extractor};
+use crate::detector::{Detector, Extractor, read_ahead};
 use crate::models::efficientnet::{Backbone, EfficientNet};
 use crate::models::positional::positional_encoding;
 use crate::models::real_nvp::{RealNvp, RealNvpConfig};
@@ -16,7 +16,7 @@ use crate::ops::{adam::Adam, distance::distance, likelihood::likelihood, sum::su
 use crate::tape::Tape;
 use crate::tensor::{Device, Shape, Tensor};
 use crate::weights::Source;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub fn plans(batches: &[usize]) -> Vec<Plan> {
     let mut plans = Vec::new();
@@ -43,8 +43,12 @@ pub fn plans(batches: &[usize]) -> Vec<Plan> {
     });
     add("student", batches, student);
     add("student-step", batches, student_step);
-    add("predict-2d", &[1], |device, _| predict("mvtec2d", device));
-    add("predict-3d", &[1], |device, _| predict("mvtec3d", device));
+    add("predict-2d", batches, |device, n| {
+        predict("mvtec2d", device, n)
+    });
+    add("predict-3d", batches, |device, n| {
+        predict("mvtec3d", device, n)
+    });
     add("depth-800", &[1], |device, _| depth(device, 800));
     plans
 }
@@ -56,8 +60,10 @@ fn random(device: &Device, name: &str, shape: impl Into<Shape>) -> Result<Tensor
 
 fn extractor(device: &Device, n: usize) -> Result<Made> {
     let backbone = Backbone::new("efficientnet_b5", None)?;
-    let mut net = EfficientNet::seeded(device, backbone, None, 0)?;
-    net.calibrate(&random(device, "picture", [1, 768, 768, 3])?)?;
+    // By the CPU: the device is to see the network for the first time when the clock runs.
+    let mut net = EfficientNet::seeded(&Device::Cpu, backbone, None, 0)?;
+    net.calibrate(&random(&Device::Cpu, "picture", [1, 768, 768, 3])?)?;
+    let net = net.on(device)?;
     let x = random(device, "pictures", [n, 768, 768, 3])?;
     Ok(Made {
         shape: x.shape().to_string(),
@@ -192,23 +198,32 @@ fn student_step(device: &Device, n: usize) -> Result<Made> {
     })
 }
 
-/// From files to a score, the model loaded before.
-fn predict(preset: &str, device: &Device) -> Result<Made> {
-    let folder = draw::drawn_parts(1)?;
-    let rgb = folder.path().join("train/good/rgb/000.png");
-    let xyz = folder.path().join("train/good/xyz/000.tiff");
+/// From the files of `n` parts to their scores, the next one decoded meanwhile, the model loaded before.
+fn predict(preset: &str, device: &Device, n: usize) -> Result<Made> {
+    let folder = draw::drawn_parts(n)?;
+    let file = |kind: &str, i: usize, end: &str| {
+        let name = format!("train/good/{kind}/{i:03}.{end}");
+        folder.path().join(name)
+    };
+    let parts: Vec<[PathBuf; 2]> = (0..n)
+        .map(|i| [file("rgb", i, "png"), file("xyz", i, "tiff")])
+        .collect();
     let config = Config::preset(preset)?;
-    let extractor = Extractor::new(&config, device, &Source::Seeded, &[&rgb])?;
+    let extractor = Extractor::new(&config, device, &Source::Seeded, &[&parts[0][0]])?;
     let detector = Detector::untrained(extractor)?;
     let depth = config.input.modality.has_depth();
     Ok(Made {
-        shape: format!("{0}x{0} picture", draw::SIDE),
+        shape: format!("{0}x{0} pictures", draw::SIDE),
         work: Box::new(move || {
             let _kept = &folder;
-            let xyz = depth.then_some(xyz.as_path());
-            let part = detector.extractor.read(Some(&rgb), xyz, None)?;
-            let features = detector.extractor.features(part, None)?;
-            detector.score(&features).map(drop)
+            let read = |[rgb, xyz]: &[PathBuf; 2]| {
+                let xyz = depth.then_some(xyz.as_path());
+                detector.extractor.read(Some(rgb), xyz, None)
+            };
+            read_ahead(&parts, read, |_, part| {
+                let features = detector.extractor.features(part, None)?;
+                detector.score(&features).map(drop)
+            })
         }),
     })
 }

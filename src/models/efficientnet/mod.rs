@@ -194,6 +194,17 @@ impl EfficientNet {
         Ok(())
     }
 
+    /// The same network on another device.
+    ///
+    /// # Errors
+    /// As [`Tensor::new`] and [`Tensor::to_vec`].
+    pub fn on(mut self, device: &Device) -> Result<Self> {
+        for (_, tensor) in self.parameters() {
+            *tensor = Tensor::new(device, tensor.shape(), tensor.to_vec()?)?;
+        }
+        Ok(self)
+    }
+
     /// Scales every convolution so that its output has mean 0 and variance 1 over `x`: the batch
     /// norm statistics of a seeded network. A plainly random network loses its signal with depth.
     ///
