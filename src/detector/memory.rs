@@ -3,11 +3,18 @@
 
 use super::config::{Config, StudentKind};
 use super::{Extractor, Features, train};
+use crate::cpu::pool::WAITING;
+use crate::models::efficientnet::Backbone;
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 
 /// A parameter, its gradient, two moments, and what convolutions pack of it on their way.
 const PER_PARAMETER: usize = 6;
+
+/// What is resident on the CPU beside tensors: the program with its weights, the memory that waits to be used
+/// again, and what the gaps between tensors take (a quarter after the features of 320 parts).
+const PROGRAM: u64 = 64 << 20;
+const GAPS: f64 = 1.3;
 
 /// f32 that a network needs: for its parameters, and for each pixel of a batch.
 struct Need {
@@ -40,9 +47,24 @@ impl Need {
     }
 }
 
+/// f32 of the maps that live at once when the network looks at a picture of `side` pixels: those of its largest
+/// block, and two pictures that wait for it.
+fn looking(network: &Backbone, side: usize) -> usize {
+    let picture = 3 * side * side;
+    let map = |side: usize, channels: usize| side * side * channels;
+    let mut side = side.div_ceil(2);
+    let mut most = picture + map(side, network.stem);
+    for block in &network.blocks {
+        let input = map(side, block.c_in);
+        side = side.div_ceil(block.stride);
+        most = most.max(input + map(side, block.hidden() + block.c_out));
+    }
+    most + 2 * picture
+}
+
 impl Extractor {
-    /// The bytes that a training step on the CPU takes, features of `parts` parts and the network that made
-    /// them included.
+    /// The bytes that are resident at most while the CPU trains, features of `parts` parts and the network that
+    /// makes them included.
     fn training_bytes(&self, parts: usize, batch: usize) -> u64 {
         let (config, channels) = (&self.config, self.channels());
         let pixels = self.side() * self.side();
@@ -56,11 +78,14 @@ impl Extractor {
         };
         // The teacher stays, without its moments, while the student learns.
         let larger = step(&teacher).max(step(&student) + 2 * teacher.parameters);
-        let network = self.net.clone().map_or(0, |mut net| {
-            let tensors = net.parameters();
-            tensors.iter().map(|(_, t)| t.shape().len()).sum()
-        });
-        4 * (larger + network + parts * pixels * (2 * channels + 1)) as u64
+        let (mut network, mut looks) = (0, 0);
+        if let Some(mut net) = self.net.clone() {
+            looks = looking(net.backbone(), self.image_side(&net));
+            network = net.parameters().iter().map(|(_, t)| t.shape().len()).sum();
+        }
+        // The features of all parts come before the first step.
+        let tensors = larger.max(looks) + network + parts * pixels * (2 * channels + 1);
+        (GAPS * 4.0 * tensors as f64) as u64 + PROGRAM + 4 * WAITING as u64
     }
 
     /// Shrinks `train.batch` so that training on `parts` parts takes no more than `limit` bytes, to which a

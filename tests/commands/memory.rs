@@ -7,10 +7,10 @@ use serde_json::Value;
 fn training_takes_smaller_batches_or_says_what_it_needs() {
     let place = Workplace::new();
     place.draw_3d("parts", 0, 3);
-    let run = place.train("parts --out whole --set train.batch=3");
+    let run = place.train("parts --out whole --set train.batch=3 --max-memory 256MiB");
     assert!(!run.err.contains("--max-memory"), "{}", run.err);
     run.ok();
-    let run = place.train("parts --out less --set train.batch=3 --max-memory 2250KiB");
+    let run = place.train("parts --out less --set train.batch=3 --max-memory 199550KiB");
     assert!(
         run.err.contains("batches of 2 parts instead of 3")
             || run.err.contains("batches of 1 parts instead of 3"),
@@ -27,6 +27,34 @@ fn training_takes_smaller_batches_or_says_what_it_needs() {
         assert!(run.err.contains(words), "{words}: {}", run.err);
     }
     assert!(!place.path("none").exists());
+}
+
+/// With a network large enough that what its tensors take shows.
+#[test]
+fn on_the_cpu_no_more_is_resident_than_was_allowed() {
+    let place = Workplace::new();
+    let wide = "--preset tiny --set teacher.hidden=256 --set student.width=512";
+    for (limit, shrinks) in [(2000, false), (640, true)] {
+        let run = place.run(&format!(
+            "profile train {wide} --device cpu --max-memory {limit}MiB --json profile.json"
+        ));
+        assert_eq!(
+            run.err.contains("--max-memory: batches of"),
+            shrinks,
+            "{}",
+            run.err
+        );
+        run.ok();
+        let profile = std::fs::read(place.path("profile.json")).unwrap();
+        let profile: Value = serde_json::from_slice(&profile).unwrap();
+        let Some(bytes) = profile["peak_resident_bytes"].as_u64() else {
+            crate::say!("this system does not tell what memory a process takes: NOT CHECKED");
+            return;
+        };
+        // The parameters and Adam's moments alone are more than the least.
+        let range = 200 << 20..limit << 20;
+        assert!(range.contains(&bytes), "{limit} MiB allowed: {bytes}");
+    }
 }
 
 #[test]
