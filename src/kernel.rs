@@ -80,7 +80,7 @@ pub fn kernel(op: &'static str, entry: &str, shapes: &[impl Display], cost: Cost
     .entered()
 }
 
-/// Names the way that the kernel around this call takes: `winograd`, `tile 24x16`.
+/// Names the way that the kernel around this call takes: `winograd`, `tile64`.
 pub fn variant(name: &str) {
     tracing::Span::current().record("variant", name);
 }

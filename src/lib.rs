@@ -39,8 +39,7 @@
 //!   zeros: a model is in memory once.
 //! - Matrix products on the CPU are our own ([`cpu`]'s `matmul` and `lanes`): the epilogue is fused, and
 //!   every element is summed in the same order, so results do not depend on the number of threads. Weights
-//!   are packed in each call: with hundreds of rows that costs about 1 %, and a packed copy would
-//!   double their memory.
+//!   are packed in each call: that costs 4 % of the extractor, and a packed copy would double their memory.
 //! - 3×3 and 5×5 convolutions on the CPU go by Winograd's F(4×4, 3×3) and F(2×2, 5×5) where there are tiles
 //!   enough, at points that keep the error below 3e-6; weights are transformed a block at a time, and what
 //!   belongs to one point lies a line of the cache further than a power of two from the next.
@@ -51,7 +50,8 @@
 //!   expanded map never whole. Rows are copied to the kernel and back; bits stay the same, save where the number
 //!   of pixels chooses another kernel for a band. Training is not made in bands, nor is what has fewer than four
 //!   rows in a binding: it is refused.
-//! - `--max-memory` estimates a training step on the CPU; on a GPU it rehearses two steps, with half the batch
+//! - `--max-memory` estimates on the CPU what is resident while features are made and steps are taken, the program
+//!   and memory that waits to be used again included; on a GPU it rehearses two steps, with half the batch
 //!   until they fit.
 //! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
 //! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once ([`cpu::isa`],
@@ -70,7 +70,9 @@
 //! - In f16 the parameters' f32 stay beside them in the tensor ([`tensor::Tensor::parameter`]): an optimiser
 //!   changes those and writes the f16 from them, and a model file holds them. The loss is scaled, and the
 //!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
-//!   step, when it reads the loss.
+//!   step.
+//! - A device is waited for twice in a prediction: features come to the host, where they are standardised, joined
+//!   with depth and cached; map and mean are read together. While it trains in f32, every eighth step.
 //! - Matrix units run 8×8×8 in f32 and, in f16, 16×16×16 or 8×8×8 from one shader (and another for the gradient of
 //!   weights, f16 alone). On a real GPU 16×16×16 ran, on the llvmpipe of Mesa 26.2 8×8×8 in f16; for older
 //!   drivers a test replaces the matrices with arrays. Metal lists 8×8×8, but with subgroups of 4 to 64: not used.

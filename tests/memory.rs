@@ -193,7 +193,6 @@ fn bands_are_what_they_would_be_without() {
     }
 }
 
-/// One picture whose stem, expanded and fused maps are all beyond the binding.
 #[test]
 fn bands_that_would_lie_in_the_padding_are_refused() {
     let device = open(Options {
@@ -223,6 +222,7 @@ fn bands_that_would_lie_in_the_padding_are_refused() {
     assert!(error.contains("that a kernel can see at once"), "{error}");
 }
 
+/// One picture whose stem, expanded and fused maps are all beyond the binding.
 #[test]
 fn a_picture_beyond_a_binding_goes_through_in_bands() {
     let (h, w) = (301, 279);

@@ -30,7 +30,9 @@ HEAVIEST = 5
 SELFTESTS = (
     ("--precision", "f16"),
     ("--operator", "conv2d", "--variant", "matrix", "--precision", "f16"),
+    ("--operator", "conv2d", "--variant", "tile64"),
     ("--operator", "conv2d", "--variant", "tile128"),
+    ("--operator", "conv2d", "--variant", "winograd2", "--precision", "f16"),
     ("--operator", "conv2d", "--variant", "winograd4"),
 )
 GROUPS = (

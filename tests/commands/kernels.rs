@@ -1,6 +1,7 @@
 //! `--shaders`: kernels edited without compiling.
 
 use super::Workplace;
+use serde_json::Value;
 
 /// Runs one operator's cases on software Vulkan with the kernels of `mine`.
 const SELFTEST: &str = "selftest --device 0 --shaders mine --operator";
@@ -67,6 +68,56 @@ fn a_broken_kernel_is_an_error_with_its_file_and_line() {
     assert_eq!(run.status, 1, "{}", run.err);
     let words = "mine/conv2d/direct.wgsl: it includes conv2d/prod.wgsl";
     assert!(run.out.contains(words), "{}", run.out);
+}
+
+/// A kernel's file with one more line, and the number of that line.
+fn with_line(name: &str, line: &str) -> (String, usize) {
+    let text = shader(name);
+    (format!("{text}{line}\n"), text.lines().count() + 1)
+}
+
+#[test]
+fn a_broken_file_that_others_include_is_named_with_its_own_line() {
+    let place = Workplace::new();
+    let (text, line) = with_line("conv2d/product.wgsl", "fn broken() -> f33 {}");
+    place.write("mine/conv2d/product.wgsl", text);
+    let run = place.run(&format!("{SELFTEST} conv2d --json"));
+    assert_eq!(run.status, 1, "{}", run.err);
+    for words in [
+        format!("mine/conv2d/product.wgsl:{line}:16"),
+        "`f33`".into(),
+    ] {
+        assert!(run.out.contains(&words), "{words}: {}", run.out);
+    }
+    assert!(!run.out.contains("direct.wgsl"), "{}", run.out);
+}
+
+/// Every kernel has the prelude, and those that pack operands run before the ones that include product.wgsl. So this
+/// line is wrong only where a kernel reads f16 and writes f32: sums in slices.
+#[test]
+fn a_broken_prelude_is_named_where_a_kernel_includes_another_file() {
+    let place = Workplace::new();
+    if place.run("devices --json").json()["adapters"][0]["f16"] != true {
+        crate::say!(
+            "the first adapter has no f16: a broken prelude beside product.wgsl is NOT CHECKED"
+        );
+        return;
+    }
+    let (text, line) = with_line("prelude.wgsl", "fn broken(x: result) -> real { return x; }");
+    place.write("mine/prelude.wgsl", text);
+    let options = "--precision f16 --variant split --json";
+    let run = place.run(&format!("{SELFTEST} conv2d {options}"));
+    assert_eq!(run.status, 1, "{}", run.err);
+    let report: Value = serde_json::from_str(&run.out).unwrap();
+    // Of 67 channels, so in slices; without a gradient, whose kernels include nothing.
+    let mut cases = report["cases"].as_array().unwrap().iter();
+    let wide = cases.find(|case| case["case"].as_str().unwrap().starts_with("wide"));
+    let error = wide.unwrap()["error"].as_str().unwrap();
+    assert!(
+        error.contains(&format!("mine/prelude.wgsl:{line}:")),
+        "{error}"
+    );
+    assert!(!run.out.contains("product.wgsl"), "{}", run.out);
 }
 
 #[test]
