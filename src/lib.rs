@@ -53,7 +53,8 @@
 //! - `--max-memory` estimates on the CPU what is resident while features are made and steps are taken, the program
 //!   and memory that waits to be used again included; on a GPU it rehearses two steps, with half the batch
 //!   until they fit.
-//! - `shaders/roof.wgsl` and `cpu::roof` are no operators: the profiler measures the device with them.
+//! - `shaders/roof.wgsl`, `shaders/roof_matrix.wgsl` and `cpu::roof` are no operators: the profiler measures the
+//!   device with them. The roof is that of matrix units where kernels use them.
 //! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once ([`cpu::isa`],
 //!   `ASTRAY_ISA`): the two global states beside the allocator's. The program's allocator is the system's, with large
 //!   blocks beginning on a cache line, on Linux in huge pages ([`cpu::aligned`]); a program that uses the library

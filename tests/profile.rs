@@ -178,3 +178,54 @@ fn the_roof_counts_every_multiply_add() {
         );
     }
 }
+
+/// Where there are matrix units: on the llvmpipe of Mesa 26, not of older ones.
+#[test]
+fn the_roof_of_matrix_units_counts_every_product() {
+    let options = |half| gpu::Options {
+        poison: true,
+        half,
+        ..Default::default()
+    };
+    let mut found = 0;
+    for half in [false, true] {
+        let adapters = gpu::adapters();
+        let able = adapters
+            .iter()
+            .filter(|a| a.matrix_side(half).is_some() && (a.f16 || !half));
+        for adapter in able {
+            let gpu = gpu::open(adapter.index, &options(half)).unwrap();
+            let side = adapter.matrix_side(half).unwrap() as usize;
+            // Exact in f16, and so are their sums in f32.
+            let value = |i: usize| ((i * 7 + i / side) % 15) as f32 - 7.0;
+            let source: Vec<f32> = (0..6 * side * side).map(value).collect();
+            let from = gpu.upload(&source).unwrap();
+            let (groups, products) = (5, 8);
+            let to = gpu.alloc_f32(groups * 8 * products * side * side).unwrap();
+            let params = Params {
+                count: groups as u32,
+                rounds: 3,
+            };
+            let text = include_str!("../shaders/roof_matrix.wgsl");
+            let pass = gpu.pass("roof_matrix", text).read(&from).write(&to);
+            pass.constant("THREADS", (8 * gpu.lanes()).into())
+                .params(&params)
+                .groups([groups as u32, 1, 1])
+                .unwrap();
+            let sums = gpu.read(&to).unwrap();
+            let at = |matrix: usize, row: usize, column: usize| {
+                source[(matrix * side + row) * side + column]
+            };
+            for (i, sum) in sums.iter().enumerate() {
+                let (matrix, row, column) = (i / side / side % products, i / side % side, i % side);
+                let terms =
+                    (0..side).map(|k| at(matrix / 2, row, k) * at(4 + matrix % 2, k, column));
+                assert_eq!(*sum, 3.0 * terms.sum::<f32>(), "{i} of {side}");
+            }
+            found += 1;
+        }
+    }
+    if found == 0 {
+        crate::say!("no adapter has matrix units: their roof is NOT CHECKED");
+    }
+}

@@ -10,9 +10,10 @@ const LAYERS: [&str; 17] = [
     "data", "evaluate", "detector", "profile", "selftest", "cli",
 ];
 /// Files in the operators' folders that are no operators.
-const HELPERS: [&str; 17] = [
+const HELPERS: [&str; 18] = [
     "shaders/prelude.wgsl",
     "shaders/roof.wgsl",
+    "shaders/roof_matrix.wgsl",
     "src/cpu/mod.rs",
     "src/cpu/isa.rs",
     "src/cpu/aligned.rs",
@@ -261,6 +262,8 @@ fn params(text: &str) -> Option<Vec<(String, String)>> {
 /// `shaders/<operator>/<variant>.wgsl`, in the file of `src/ops/<operator>/` that embeds it.
 fn twin(tree: &Tree, name: &str) -> String {
     let Some((operator, _)) = name.split_once('/') else {
+        // The roof's kernels have the same.
+        let name = if name == "roof_matrix" { "roof" } else { name };
         return format!("src/cpu/{name}.rs");
     };
     let folder = format!("src/ops/{operator}/");

@@ -7,8 +7,8 @@ use crate::detector::config::{Config, ImageSize};
 use crate::detector::{Choice, Detector, Extractor};
 use crate::files::write_atomic;
 use crate::profile::{
-    About, Change, Diff, HALF_NOTE, Profile, Recorder, Roof, Work, diff, forget_peak_resident,
-    mismatches, page, peak_resident_bytes, tells_time, trace,
+    About, Change, Diff, Profile, Recorder, Roof, Work, diff, forget_peak_resident, mismatches,
+    page, peak_resident_bytes, tells_time, trace,
 };
 use crate::tensor::Device;
 use crate::weights::{SEEDED, Source};
@@ -275,13 +275,9 @@ fn run_job(mut job: Job, device: &Device, report: &ProfileReport) -> Result<u8> 
 fn text(profile: &Profile, top: usize) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let roof = match profile.half {
-        true => "% f32 roof",
-        false => "% roof",
-    };
     table.set_header([
         "kernel", "shapes", "variant", "calls", "ms", "share %", "ms/call", "GFLOP/s", "GB/s",
-        "FLOP/B", roof,
+        "FLOP/B", "% roof",
     ]);
     for k in profile.kernels.iter().take(top) {
         table.add_row([
@@ -344,14 +340,14 @@ fn summary(profile: &Profile) -> String {
             },
             100.0 * profile.explained
         ),
-        format!(
-            "roof, measured: copies {:.1} GB/s, f32 multiply-adds {:.0} GFLOP/s",
-            profile.roof.gb_per_s, profile.roof.gflops
-        ),
+        format!("roof, measured: {}", profile.roof),
     ];
-    if profile.half {
-        lines.push(format!("note: {HALF_NOTE}"));
-    }
+    lines.extend(
+        profile
+            .roof
+            .note(profile.half)
+            .map(|note| format!("note: {note}")),
+    );
     let peaks = [
         ("on the device", profile.peak_device_bytes),
         ("resident", profile.peak_resident_bytes),

@@ -260,6 +260,7 @@ mod tests {
             roof: Roof {
                 gb_per_s: 1.0,
                 gflops: 1.0,
+                matrix_gflops: None,
                 estimated: false,
             },
             wall: vec![1.0; rounds],

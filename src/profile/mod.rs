@@ -15,7 +15,7 @@ pub use diff::{Change, Diff, Samples, diff, mismatches};
 pub use measure::{Case, Measured, Work, measure};
 pub use page::page;
 pub use record::{Call, Interval, Launch, Recorder, Recording, Step, record};
-pub use roof::{HALF_NOTE, Roof, intensity, tells_time};
+pub use roof::{Roof, intensity, tells_time};
 pub use table::{
     About, Kernel, Profile, Sample, StepTotal, forget_peak_resident, peak_resident_bytes,
 };

@@ -1,6 +1,6 @@
 //! The profile as one HTML page that asks no network for anything: figures, roofline, table.
 
-use super::{HALF_NOTE, Profile, roofline::colour, roofline::roofline};
+use super::{Profile, roofline::colour, roofline::roofline};
 use crate::evaluate::report::escape;
 
 const STYLE: &str = "
@@ -8,7 +8,7 @@ const STYLE: &str = "
 @media (prefers-color-scheme: dark) { :root { --fused: #f0d35a; } }
 .roofline circle { fill-opacity: .55; stroke: var(--card); stroke-width: 1; }
 .roofline circle:hover { fill-opacity: 1; stroke: var(--ink); }
-.roof { fill: none; stroke: var(--ink); stroke-width: 2; }
+.roof { fill: none; stroke: var(--ink); stroke-width: 2; } .lower { stroke-width: 1; stroke-dasharray: 6 4; }
 .k0 { fill: var(--soft); background: var(--soft); } .k1 { fill: var(--accent); background: var(--accent); }
 .k2 { fill: var(--good); background: var(--good); } .k3 { fill: var(--bad); background: var(--bad); }
 .k4 { fill: var(--fused); background: var(--fused); }
@@ -59,8 +59,11 @@ fn header(page: &mut String, p: &Profile) {
         *page += "<p class=\"note\">Times are estimated: each launch was timed by the host's clock, with the \
                   way there and back.</p>\n";
     }
-    if p.half {
-        *page += &format!("<p class=\"note\">In f16; {HALF_NOTE}.</p>\n");
+    if let Some(note) = p.roof.note(p.half) {
+        *page += &format!(
+            "<p class=\"note\">In {}: {note}.</p>\n",
+            if p.half { "f16" } else { "f32" }
+        );
     }
     if p.stray_launches > 0 {
         *page += &format!(
@@ -162,23 +165,11 @@ fn footer(page: &mut String, p: &Profile) {
     let details = [
         ("program", p.program.clone()),
         ("threads", p.threads.to_string()),
-        (
-            "roof",
-            format!(
-                "{:.1} GB/s by copying, {:.0} GFLOP/s by f32 multiply-adds, both measured{}",
-                p.roof.gb_per_s,
-                p.roof.gflops,
-                if p.roof.estimated {
-                    " by the host's clock"
-                } else {
-                    ""
-                }
-            ),
-        ),
+        ("roof", format!("measured: {}", p.roof)),
         ("peak of the process", resident.unwrap_or("unknown".into())),
         (
             "above 100 % of the roof",
-            "data that stay in a cache; Winograd, which needs fewer operations than are counted; f16 on matrix units"
+            "data that stay in a cache, or Winograd, which needs fewer operations than are counted"
                 .into(),
         ),
     ];

@@ -1,4 +1,4 @@
-//! What the device can do at best, measured here: copying, and multiply-adds in registers.
+//! What the device can do at best, measured here: copying, multiply-adds in registers, products on matrix units.
 
 use crate::Result;
 use crate::cpu::roof::{self as cpu, Params};
@@ -6,10 +6,12 @@ use crate::gpu::Gpu;
 use crate::kernel::Cost;
 use crate::tensor::Device;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SHADER: &str = include_str!("../../shaders/roof.wgsl");
+const MATRICES: &str = include_str!("../../shaders/roof_matrix.wgsl");
 /// Larger than any cache, smaller than any binding.
 const COPIED: usize = 1 << 24;
 /// The best run counts of all in this time, in which an idle GPU's clock rises.
@@ -22,17 +24,22 @@ const LONG_ENOUGH: Duration = Duration::from_millis(8);
 /// Operations of a thread of the shader's `arithmetic` in a round.
 const FLOPS: u64 = 2 * 8 * 16;
 
-/// What to say beside percentages of a run in f16.
-pub const HALF_NOTE: &str =
-    "the roof is f32's, without matrix units: kernels in f16 can exceed 100 %";
+/// Workgroups that multiply matrices, each of so many subgroups that make so many products in a round: enough for
+/// any device, and 33 MB of sums.
+const WORKGROUPS: u32 = 512;
+const SUBGROUPS: u32 = 8;
+const PRODUCTS: u32 = 8;
 
-/// f32, without matrix units, whatever the precision of what is set against it.
+/// The limits of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Roof {
     /// Bytes read and written, 10⁹ a second.
     pub gb_per_s: f64,
-    /// 10⁹ operations a second, a multiply-add being two.
+    /// In f32 without matrix units: 10⁹ operations a second, a multiply-add being two.
     pub gflops: f64,
+    /// On matrix units in the precision of the run, where kernels can use them.
+    #[serde(default)]
+    pub matrix_gflops: Option<f64>,
     /// By the host's clock: lower than the truth.
     pub estimated: bool,
 }
@@ -73,6 +80,7 @@ impl Roof {
         Ok(Self {
             gb_per_s: rate(8 * COPIED as u64, copy),
             gflops: rate(cpu::flops(&params), arithmetic),
+            matrix_gflops: None,
             estimated: false,
         })
     }
@@ -80,51 +88,59 @@ impl Roof {
     fn of_gpu(gpu: &Arc<Gpu>, timestamps: bool) -> Result<Self> {
         let floats = COPIED.min(gpu.max_elements() / 4 * 4);
         let (from, to) = (gpu.upload_f32(&vec![0.5; floats])?, gpu.alloc_f32(floats)?);
-        let launch = |entry: &'static str, count: usize, rounds: u32| -> Result<(Duration, bool)> {
-            gpu.wait()?;
-            gpu.start_timing(timestamps);
+        let launch = |entry: &'static str, count: usize, rounds: u32| {
             let params = Params {
                 count: count as u32,
                 rounds,
             };
             let pass = gpu.pass("roof", SHADER).entry(entry);
-            pass.read(&from).write(&to).params(&params).run(count)?;
-            let timings = gpu.stop_timing()?;
-            Ok((timings.launches[0].time, timings.estimated))
+            let pass = pass.read(&from).write(&to).params(&params);
+            timed(gpu, timestamps, || pass.run(count))
         };
-        // So many rounds at least, or reading and writing `x` would count. Twice: the first launch of all
-        // can take long for reasons of its own.
-        let (count, mut rounds) = (floats / 32, 16);
-        let twice = |rounds| -> Result<Duration> {
-            let first = launch("arithmetic", count, rounds)?.0;
-            Ok(first.min(launch("arithmetic", count, rounds)?.0))
-        };
-        while rounds < 1 << 14 && twice(rounds)? < LONG_ENOUGH {
-            rounds *= 2;
-        }
+        // So many rounds at least, or reading and writing `x` would count.
+        let count = floats / 32;
+        let arithmetic = |rounds| launch("arithmetic", count, rounds);
+        let rounds = enough_rounds(16, arithmetic)?;
         // First, as it raises the clock the most.
-        let arithmetic = best(|| launch("arithmetic", count, rounds))?;
+        let (time, estimated) = best(|| arithmetic(rounds))?;
         let copy = best(|| launch("copy", floats / 4, 1))?;
         let flops = FLOPS * count as u64 * u64::from(rounds);
         Ok(Self {
             gb_per_s: rate(8 * floats as u64, copy.0),
-            gflops: rate(flops, arithmetic.0),
-            estimated: arithmetic.1,
+            gflops: rate(flops, time),
+            matrix_gflops: of_matrices(gpu, timestamps)?,
+            estimated,
         })
+    }
+
+    /// The most operations a second that anything can reach.
+    pub fn peak(&self) -> f64 {
+        self.gflops.max(self.matrix_gflops.unwrap_or(0.0))
+    }
+
+    /// What the percentages of a run in f16 (`half`) do not tell by themselves.
+    pub fn note(&self, half: bool) -> Option<&'static str> {
+        match (self.peak() > self.gflops, half) {
+            (true, _) => {
+                Some("the roof is that of the matrix units, also for kernels that do not use them")
+            }
+            (false, true) => Some("the roof is f32's: kernels in f16 can exceed 100 %"),
+            (false, false) => None,
+        }
     }
 
     /// The most operations a second that work of this cost can reach.
     fn attainable(&self, cost: Cost) -> f64 {
-        self.gflops.min(self.gb_per_s * intensity(cost))
+        self.peak().min(self.gb_per_s * intensity(cost))
     }
 
     /// Does moving the bytes take longer than the operations?
     pub fn is_memory_bound(&self, cost: Cost) -> bool {
-        self.gb_per_s * intensity(cost) < self.gflops
+        self.gb_per_s * intensity(cost) < self.peak()
     }
 
     /// How near work that took `seconds` comes to the roof, in percent. Above 100 where data stay in a cache,
-    /// where fewer operations give the same result (Winograd), or in f16 on matrix units.
+    /// or where fewer operations give the same result (Winograd).
     pub fn percent(&self, cost: Cost, seconds: f64) -> f64 {
         let ideal = match cost.flops {
             0 => cost.bytes as f64 / self.gb_per_s,
@@ -132,6 +148,75 @@ impl Roof {
         };
         100.0 * ideal / 1e9 / seconds
     }
+}
+
+impl fmt::Display for Roof {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let (copies, gflops) = (self.gb_per_s, self.gflops);
+        write!(
+            f,
+            "copies {copies:.1} GB/s, f32 multiply-adds {gflops:.0} GFLOP/s"
+        )?;
+        if let Some(gflops) = self.matrix_gflops {
+            write!(f, ", matrix units {gflops:.0} GFLOP/s")?;
+        }
+        match self.estimated {
+            true => write!(f, " (estimated)"),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Products of matrices that stay in registers: 10⁹ operations a second.
+fn of_matrices(gpu: &Arc<Gpu>, timestamps: bool) -> Result<Option<f64>> {
+    let Some(side) = gpu.report().matrix_side(gpu.is_half()) else {
+        return Ok(None);
+    };
+    let area = side * side;
+    // Numbers of any kind: a unit that multiplies zeros runs cooler.
+    let source: Vec<f32> = (0..6 * area)
+        .map(|i| (i * 37 % 64) as f32 / 64.0 - 0.5)
+        .collect();
+    let source = gpu.upload(&source)?;
+    let sums = WORKGROUPS * SUBGROUPS * PRODUCTS * area;
+    let sums = gpu.alloc_f32(sums as usize)?;
+    let launch = |rounds| {
+        let params = Params {
+            count: WORKGROUPS,
+            rounds,
+        };
+        let pass = gpu.pass("roof_matrix", MATRICES);
+        let pass = pass.constant("THREADS", (SUBGROUPS * gpu.lanes()).into());
+        let pass = pass.read(&source).write(&sums).params(&params);
+        timed(gpu, timestamps, || pass.groups([WORKGROUPS, 1, 1]))
+    };
+    let rounds = enough_rounds(64, launch)?;
+    let (time, _) = best(|| launch(rounds))?;
+    let products = u64::from(WORKGROUPS * SUBGROUPS * PRODUCTS) * u64::from(rounds);
+    Ok(Some(rate(2 * products * u64::from(area * side), time)))
+}
+
+/// What one launch takes, and whether that is by the host's clock.
+fn timed(
+    gpu: &Gpu,
+    timestamps: bool,
+    launch: impl FnOnce() -> Result<()>,
+) -> Result<(Duration, bool)> {
+    gpu.wait()?;
+    gpu.start_timing(timestamps);
+    launch()?;
+    let timings = gpu.stop_timing()?;
+    Ok((timings.launches[0].time, timings.estimated))
+}
+
+/// From `least` on, twice as many until they take long enough. Each number twice: the first launch of all can
+/// take long for reasons of its own.
+fn enough_rounds(least: u32, launch: impl Fn(u32) -> Result<(Duration, bool)>) -> Result<u32> {
+    let mut rounds = least;
+    while rounds < 1 << 14 && launch(rounds)?.min(launch(rounds)?).0 < LONG_ENOUGH {
+        rounds *= 2;
+    }
+    Ok(rounds)
 }
 
 /// Operations per byte.

@@ -51,14 +51,15 @@ pub fn roofline(profile: &Profile) -> String {
         .iter()
         .filter(|k| k.gflops > 0.0 && k.intensity > 0.0)
         .collect();
-    let ridge = roof.gflops / roof.gb_per_s;
+    let peak = roof.peak();
+    let ridge = peak / roof.gb_per_s;
     let mut points: Vec<(f64, f64)> = kernels
         .iter()
         // What takes no time to speak of would stretch the picture.
         .filter(|k| k.share > 1e-4)
         .map(|k| (k.intensity, k.gflops))
         .collect();
-    points.extend([(ridge, roof.gflops), (ridge / 4.0, roof.gflops / 4.0)]);
+    points.extend([(ridge, peak), (ridge / 4.0, peak / 4.0)]);
     let axes = Axes::of(&points);
 
     let mut svg = format!(
@@ -138,18 +139,69 @@ fn grid(svg: &mut String, axes: &Axes) {
 
 fn roof_lines(svg: &mut String, axes: &Axes, roof: &Roof, ridge: f64) {
     let low = 10f64.powf(axes.x[0]);
-    let (foot, edge) = (axes.y(low * roof.gb_per_s), axes.y(roof.gflops));
+    let peak = roof.peak();
+    let (foot, edge) = (axes.y(low * roof.gb_per_s), axes.y(peak));
     let (corner, end) = (axes.x(ridge), RIGHT);
+    let what = match peak > roof.gflops {
+        true => "matrix units",
+        false => "multiply-adds",
+    };
     // The slope's label runs along it.
     let angle = (edge - foot).atan2(corner - LEFT).to_degrees();
-    let (x, y) = ((axes.x(ridge / 3.0)), axes.y(roof.gflops / 3.0));
+    let (x, y) = ((axes.x(ridge / 3.0)), axes.y(peak / 3.0));
     *svg += &format!(
         "<path class=\"roof\" clip-path=\"url(#plot)\" d=\"M{LEFT} {foot:.1}L{corner:.1} {edge:.1}L{end} {edge:.1}\"/>\
-         <text class=\"strong end\" x=\"{:.1}\" y=\"{:.1}\">{:.0} GFLOP/s, multiply-adds</text>\
+         <text class=\"strong end\" x=\"{:.1}\" y=\"{:.1}\">{peak:.0} GFLOP/s, {what}</text>\
          <text class=\"strong middle\" transform=\"translate({x:.1} {y:.1}) rotate({angle:.1}) translate(0 -8)\">{:.1} GB/s, copies</text>",
         end - 6.0,
         edge - 8.0,
-        roof.gflops,
         roof.gb_per_s
     );
+    if peak > roof.gflops {
+        // Where kernels without them end.
+        let (from, y) = (axes.x(roof.gflops / roof.gb_per_s), axes.y(roof.gflops));
+        *svg += &format!(
+            "<path class=\"roof lower\" clip-path=\"url(#plot)\" d=\"M{from:.1} {y:.1}L{end} {y:.1}\"/>\
+             <text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{:.0} GFLOP/s, f32 multiply-adds</text>",
+            end - 6.0,
+            y - 8.0,
+            roof.gflops
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matrix_units_raise_the_roof_and_the_lower_one_stays_to_be_seen() {
+        let axes = Axes {
+            x: [-1.0, 3.0],
+            y: [0.0, 4.0],
+        };
+        let mut roof = Roof {
+            gb_per_s: 10.0,
+            gflops: 100.0,
+            matrix_gflops: None,
+            estimated: false,
+        };
+        let mut drawn = |matrix_gflops: Option<f64>| {
+            roof.matrix_gflops = matrix_gflops;
+            let mut svg = String::new();
+            roof_lines(&mut svg, &axes, &roof, roof.peak() / roof.gb_per_s);
+            svg
+        };
+        let plain = drawn(None);
+        assert!(plain.contains("100 GFLOP/s, multiply-adds"), "{plain}");
+        // On a software driver they are slower.
+        assert_eq!(drawn(Some(50.0)), plain);
+        let raised = drawn(Some(1000.0));
+        for line in [
+            "1000 GFLOP/s, matrix units",
+            "100 GFLOP/s, f32 multiply-adds",
+        ] {
+            assert!(raised.contains(line), "{line}: {raised}");
+        }
+    }
 }

@@ -453,9 +453,8 @@ fn in_half_precision_the_same_work_moves_half_the_bytes() {
         let (out, profile) = profile(&place, &line);
         let page = std::fs::read_to_string(place.path("p.html")).unwrap();
         for (text, note) in [
-            (&out, "% f32 roof"),
             (&out, "can exceed 100 %"),
-            (&page, "In f16; the roof is f32"),
+            (&page, "In f16: the roof is f32"),
         ] {
             assert_eq!(text.contains(note), precision == "f16", "{note}\n{out}");
         }

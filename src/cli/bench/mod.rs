@@ -6,7 +6,7 @@ mod operators;
 use super::args::Bench;
 use super::{device, job, output, print};
 use crate::files::write_atomic;
-use crate::profile::{Case, HALF_NOTE, Measured, Roof, measure, tells_time};
+use crate::profile::{Case, Measured, Roof, measure, tells_time};
 use crate::tensor::Device;
 use crate::{Error, Result};
 use comfy_table::{CellAlignment, Table, presets};
@@ -59,17 +59,11 @@ pub fn run(args: &Bench) -> Result<u8> {
     if let Some(file) = &args.json {
         write_atomic(file, super::json(&found)?.as_bytes())?;
     }
-    print(&format!(
-        "{}: copies {:.1} GB/s, multiply-adds {:.0} GFLOP/s{}",
-        device.name(),
-        roof.gb_per_s,
-        roof.gflops,
-        if roof.estimated { " (estimated)" } else { "" }
-    ))?;
-    if device.is_half() {
-        print(&format!("note: {HALF_NOTE}"))?;
+    print(&format!("{}: {roof}", device.name()))?;
+    if let Some(note) = roof.note(device.is_half()) {
+        print(&format!("note: {note}"))?;
     }
-    print(&table(&found, device.is_half()))?;
+    print(&table(&found))?;
     Ok(0)
 }
 
@@ -94,15 +88,11 @@ fn wanted(args: &Bench) -> Result<Vec<Plan>> {
     Ok(plans)
 }
 
-fn table(found: &[Measured], half: bool) -> String {
+fn table(found: &[Measured]) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
-    let roof = match half {
-        true => "% f32 roof",
-        false => "% roof",
-    };
     table.set_header([
-        "case", "batch", "shape", "cold ms", "p50 ms", "p99 ms", "/s", "GFLOP/s", "GB/s", roof,
+        "case", "batch", "shape", "cold ms", "p50 ms", "p99 ms", "/s", "GFLOP/s", "GB/s", "% roof",
     ]);
     for m in found {
         table.add_row([
