@@ -1,7 +1,7 @@
 //! Batch normalisation while training; see `shaders/batch_norm.wgsl`.
 
 use super::conv2d::column_sums;
-use super::pool::copy;
+use super::pool::{copy, take};
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -78,7 +78,7 @@ pub fn backward(
     let (rows, c) = (params.rows as f64, params.channels as usize);
     let mean = &stats[..c];
     let [off, square, plain, product] = sums(x, mean, dy);
-    let mut dx = vec![0.0; x.len()];
+    let mut dx = take(x.len());
     // dx = slope·dy + linear·(x - mean) + constant
     let (mut slope, mut linear, mut constant) = (vec![0.0; c], vec![0.0; c], vec![0.0; c]);
     let mut dweight = vec![0.0; c];

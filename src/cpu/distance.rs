@@ -1,5 +1,6 @@
 //! The masked squared distance per pixel; see `shaders/distance.wgsl`.
 
+use super::pool::copy;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -30,7 +31,7 @@ pub fn backward(
     params: &Params,
 ) -> Vec<f32> {
     let c = params.channels as usize;
-    let mut ds = student.to_vec();
+    let mut ds = copy(student);
     let pixels = ds
         .par_chunks_mut(c)
         .zip(teacher.par_chunks(c))

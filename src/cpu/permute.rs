@@ -1,5 +1,6 @@
 //! Channels in another order, in halves; see `shaders/permute.wgsl`.
 
+use super::pool::take;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -29,23 +30,25 @@ pub fn permute(
     let [first_in, first_out, tail] = [p.first_in, p.first_out, p.tail].map(|n| n as usize);
     let half = |channels: std::ops::Range<usize>| {
         let count = channels.len();
-        let from: Vec<usize> = match order {
-            Some(order) => order[channels].iter().map(|&c| c as usize).collect(),
-            None => channels.collect(),
-        };
-        let mut y = vec![0.0; pixels * (count + tail)];
+        // (to, from), apart by where they come from: to ask at every element takes longer than to copy it.
+        let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
+        for (to, c) in channels.enumerate() {
+            let from = order.map_or(c, |order| order[c] as usize);
+            match from.checked_sub(first_in) {
+                None => from_a.push((to, from)),
+                Some(from) => from_b.push((to, from)),
+            }
+        }
+        let mut y = take(pixels * (count + tail));
         let rows = y.par_chunks_mut((count + tail).max(1)).enumerate();
-        rows.with_min_len(256).for_each(|(pixel, row)| {
+        rows.with_min_len(64).for_each(|(pixel, row)| {
             let a = &a[pixel * a_width..][..a_width];
             let b = &b[pixel * b_width..][..b_width];
-            for (y, &from) in row.iter_mut().zip(&from) {
-                *y = match from.checked_sub(first_in) {
-                    None => a[from],
-                    Some(from) => b[from],
-                };
-            }
-            if let Some(condition) = condition {
-                row[count..].copy_from_slice(&condition[pixel * tail..][..tail]);
+            from_a.iter().for_each(|&(to, from)| row[to] = a[from]);
+            from_b.iter().for_each(|&(to, from)| row[to] = b[from]);
+            match condition {
+                Some(condition) => row[count..].copy_from_slice(&condition[pixel * tail..][..tail]),
+                None => row[count..].fill(0.0),
             }
         });
         y

@@ -1,5 +1,6 @@
 //! Bilinear and bicubic interpolation; see `shaders/resize.wgsl`.
 
+use super::pool::take;
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
@@ -42,19 +43,24 @@ pub fn resize(x: &[f32], params: &Params) -> Vec<f32> {
     let columns: Vec<Taps> = (0..out_w)
         .map(|ox| params.taps(ox, params.w, params.out_w))
         .collect();
-    let mut y = vec![0.0; params.n as usize * out_h * out_w * c];
-    y.par_chunks_exact_mut(out_w * c)
-        .enumerate()
-        .for_each(|(row, y)| {
+    let mut y = take(params.n as usize * out_h * out_w * c);
+    let rows = y.par_chunks_exact_mut(out_w * c).enumerate();
+    rows.for_each_init(
+        || vec![0.0; w * c],
+        |between, (row, y)| {
             let sample = row / out_h * h;
+            between.fill(0.0);
             for (iy, wy) in params.taps(row % out_h, params.h, params.out_h) {
-                for (y, taps) in y.chunks_exact_mut(c).zip(&columns) {
-                    for (ix, wx) in taps {
-                        let x = &x[((sample + iy) * w + ix) * c..][..c];
-                        y.iter_mut().zip(x).for_each(|(y, x)| *y += wy * wx * x);
-                    }
+                let x = &x[(sample + iy) * w * c..][..w * c];
+                between.iter_mut().zip(x).for_each(|(b, x)| *b += wy * x);
+            }
+            for (y, taps) in y.chunks_exact_mut(c).zip(&columns) {
+                for (i, y) in y.iter_mut().enumerate() {
+                    let [p, q, r, s] = taps.map(|(ix, wx)| wx * between[ix * c + i]);
+                    *y = p + q + r + s;
                 }
             }
-        });
+        },
+    );
     y
 }
