@@ -58,7 +58,7 @@
 //! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once ([`cpu::isa`],
 //!   `ASTRAY_ISA`): the two global states beside the allocator's. The program's allocator is the system's, with large
 //!   blocks beginning on a cache line, on Linux in huge pages ([`cpu::aligned`]); a program that uses the library
-//!   declares it itself, or is slower.
+//!   declares it itself, or is slower. Its main thread is one of those that compute (`main.rs`), as a program's should be.
 //! - A part whose score in f16 is within 1 % of the threshold is scored again in f32 ([`detector::Judge`]).
 //! - Where a convolution of a flow is split, the coupling adds the slices up ([`ops::coupling::coupling_of`]).
 //! - A depthwise convolution, too, has a kernel of its own for software adapters: lanes share a channel and its

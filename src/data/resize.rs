@@ -5,11 +5,16 @@
 //! rounded to f32 after each pass (Pillow, `src/libImaging/Resample.c`). Pillow 13 swaps the passes
 //! where the height shrinks and the width grows; we keep the order of all versions before it.
 
+use crate::cpu::vectorised;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 /// Channels of a picture; grey pictures are repeated to three when they are loaded.
 const CHANNELS: usize = 3;
+
+/// That a thread takes at once.
+const ROWS: usize = 16;
 
 /// Pillow's `PRECISION_BITS`: 32 bits less 8 of the pixel and 2 of headroom.
 const PRECISION_BITS: u32 = 22;
@@ -58,46 +63,68 @@ impl Resize {
 
 /// Resizes 8-bit pixels `[height, width, 3]` to `[to.1, to.0, 3]`.
 pub fn resize_u8(pixels: &[u8], from: (usize, usize), to: (usize, usize)) -> Vec<u8> {
-    let mut rows = pixels.to_vec();
+    let mut rows = Cow::Borrowed(pixels);
     if from.0 != to.0 {
         let taps = Taps::new(from.0, to.0);
         let weights = taps.fixed_point();
-        rows = vec![0; to.0 * from.1 * CHANNELS];
-        rows.par_chunks_exact_mut(to.0 * CHANNELS)
+        let mut narrowed = vec![0; to.0 * from.1 * CHANNELS];
+        narrowed
+            .par_chunks_exact_mut(to.0 * CHANNELS)
             .zip(pixels.par_chunks_exact(from.0 * CHANNELS))
-            .for_each(|(out, row)| taps.row_u8(&weights, row, out));
+            .with_min_len(ROWS)
+            .for_each_init(
+                || vec![0; from.0 * CHANNELS + 1],
+                |longer, (out, row)| {
+                    longer[..row.len()].copy_from_slice(row);
+                    vectorised(
+                        #[inline(always)]
+                        || taps.row_u8(&weights, longer, out),
+                    )
+                },
+            );
+        rows = Cow::Owned(narrowed);
     }
     if from.1 == to.1 {
-        return rows;
+        return rows.into_owned();
     }
     let taps = Taps::new(from.1, to.1);
     let weights = taps.fixed_point();
     let stride = to.0 * CHANNELS;
     let mut out = vec![0; stride * to.1];
-    out.par_chunks_exact_mut(stride).enumerate().for_each_init(
+    let lines = out.par_chunks_exact_mut(stride).enumerate();
+    lines.with_min_len(ROWS).for_each_init(
         || vec![0i32; stride],
-        |sums, (y, out)| taps.column_u8(&weights, &rows, y, sums, out),
+        |sums, (y, out)| {
+            vectorised(
+                #[inline(always)]
+                || taps.column_u8(&weights, &rows, y, sums, out),
+            )
+        },
     );
     out
 }
 
 /// Resizes float pixels `[height, width, 3]` to `[to.1, to.0, 3]`; PIL's mode `F`.
 pub fn resize_f32(pixels: &[f32], from: (usize, usize), to: (usize, usize)) -> Vec<f32> {
-    let mut rows = pixels.to_vec();
+    let mut rows = Cow::Borrowed(pixels);
     if from.0 != to.0 {
         let taps = Taps::new(from.0, to.0);
-        rows = vec![0.0; to.0 * from.1 * CHANNELS];
-        rows.par_chunks_exact_mut(to.0 * CHANNELS)
+        let mut narrowed = vec![0.0; to.0 * from.1 * CHANNELS];
+        narrowed
+            .par_chunks_exact_mut(to.0 * CHANNELS)
             .zip(pixels.par_chunks_exact(from.0 * CHANNELS))
+            .with_min_len(ROWS)
             .for_each(|(out, row)| taps.row_f32(row, out));
+        rows = Cow::Owned(narrowed);
     }
     if from.1 == to.1 {
-        return rows;
+        return rows.into_owned();
     }
     let taps = Taps::new(from.1, to.1);
     let stride = to.0 * CHANNELS;
     let mut out = vec![0.0; stride * to.1];
-    out.par_chunks_exact_mut(stride).enumerate().for_each_init(
+    let lines = out.par_chunks_exact_mut(stride).enumerate();
+    lines.with_min_len(ROWS).for_each_init(
         || vec![0f64; stride],
         |sums, (y, out)| taps.column_f32(&rows, y, sums, out),
     );
@@ -154,17 +181,20 @@ impl Taps {
             .collect()
     }
 
+    /// `row` has one more byte than its pixels.
+    #[inline(always)]
     fn row_u8(&self, weights: &[i32], row: &[u8], out: &mut [u8]) {
         let targets = out.chunks_exact_mut(CHANNELS);
         for ((out, weights), &(first, count)) in targets
             .zip(weights.chunks_exact(self.stride))
             .zip(&self.ranges)
         {
-            let mut sums = [1i32 << (PRECISION_BITS - 1); CHANNELS];
-            let pixels = row[first * CHANNELS..].chunks_exact(CHANNELS);
-            for (weight, pixel) in weights[..count].iter().zip(pixels) {
-                for c in 0..CHANNELS {
-                    sums[c] += i32::from(pixel[c]) * weight;
+            // A fourth channel makes it a vector; what it holds is the next pixel's.
+            let mut sums = [1i32 << (PRECISION_BITS - 1); CHANNELS + 1];
+            let pixels = row[first * CHANNELS..].windows(CHANNELS + 1);
+            for (weight, pixel) in weights[..count].iter().zip(pixels.step_by(CHANNELS)) {
+                for (sum, &value) in sums.iter_mut().zip(pixel) {
+                    *sum += i32::from(value) * weight;
                 }
             }
             for c in 0..CHANNELS {
@@ -173,6 +203,7 @@ impl Taps {
         }
     }
 
+    #[inline(always)]
     fn column_u8(&self, weights: &[i32], rows: &[u8], y: usize, sums: &mut [i32], out: &mut [u8]) {
         let (first, count) = self.ranges[y];
         let weights = &weights[y * self.stride..][..count];
@@ -223,6 +254,7 @@ impl Taps {
     }
 }
 
+#[inline(always)]
 fn clip(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
