@@ -27,7 +27,7 @@ fn compute_on_this_thread_too() {
     // One alone could wait for a picture that is decoded on the threads that compute: for itself.
     if let Some(threads) = threads.filter(|&n| n > 1) {
         let pool = ThreadPoolBuilder::new().num_threads(threads);
-        // It fails only where there are such threads already.
+        // Where that fails rayon makes threads of its own.
         let _ = pool.use_current_thread().build_global();
     }
 }

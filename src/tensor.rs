@@ -387,14 +387,19 @@ impl Tensor {
         }
     }
 
-    /// As [`Tensor::to_vec`] of both, waiting once.
+    /// As [`Tensor::to_vec`] of each, waiting once for those of one GPU.
     ///
     /// # Errors
     /// As [`Tensor::to_vec`].
-    pub fn both_to_vec(&self, other: &Self) -> Result<[Vec<f32>; 2]> {
-        match (&self.storage, &other.storage, &self.device) {
-            (Storage::Gpu(a), Storage::Gpu(b), Device::Gpu(gpu)) => gpu.read_both([a, b]),
-            _ => Ok([self.to_vec()?, other.to_vec()?]),
+    pub fn all_to_vec(tensors: &[&Self]) -> Result<Vec<Vec<f32>>> {
+        let buffers = tensors.iter().map(|tensor| match &tensor.storage {
+            Storage::Gpu(buffer) => Some(&**buffer),
+            Storage::Host(_) => None,
+        });
+        let buffers: Option<Vec<_>> = buffers.collect();
+        match (buffers, tensors.first().map(|tensor| &tensor.device)) {
+            (Some(buffers), Some(Device::Gpu(gpu))) => gpu.read_all(&buffers),
+            _ => tensors.iter().map(|tensor| tensor.to_vec()).collect(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Training in f16: what is rounded, what is not, and what becomes of gradients that overflow.
 
 use astray::gpu::{self, Options};
+use astray::models::efficientnet::{Backbone, EfficientNet};
 use astray::models::student::{Student, StudentConfig};
 use astray::nn::optimiser::Optimiser;
 use astray::nn::random::named_tensor;
@@ -171,4 +172,20 @@ fn tensors_of_two_precisions_are_not_added() {
     assert!(error.to_string().contains("f16"), "{error}");
     let twice = astray::ops::add::add(&tape, &single, &single).unwrap();
     assert_eq!(twice.tensor().to_vec().unwrap(), [2.0; 4]);
+}
+
+/// A model file holds what was not rounded.
+#[test]
+fn a_network_that_moves_keeps_what_f16_rounds() {
+    let backbone = Backbone::new("efficientnet_b0", Some(2)).unwrap();
+    let mut here = EfficientNet::seeded(&Device::Cpu, backbone, None, 0).unwrap();
+    let mut there = here.clone().on(&open(true)).unwrap();
+    let mut differ = false;
+    for ((name, a), (_, b)) in here.parameters().into_iter().zip(there.parameters()) {
+        let exact = a.to_vec().unwrap();
+        assert_eq!(b.unrounded().unwrap(), exact, "{name}");
+        assert_eq!(b.to_vec().unwrap(), rounded(&exact), "{name}");
+        differ |= rounded(&exact) != exact;
+    }
+    assert!(differ, "nothing was rounded");
 }

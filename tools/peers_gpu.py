@@ -163,7 +163,7 @@ class Run:
             f"{name}: {1e3 * t:.2f} ms, {100 * ideal / t:.0f} % of the roof" for name, (t, ideal) in heaviest
         ]
         clock = "times by the host's clock: ESTIMATED" if found["estimated"] else "GPU timestamps"
-        wanted = "wanted: 60 % of the measured roof" if precision == "f32" else "the roof is that of f32"
+        wanted = "wanted: 60 % of the measured roof" if precision == "f32" else "the roof is that of matrix units, where it has them"
         self.sections[f"The heaviest kernels, {precision} ({wanted})"] = "\n".join([clock, *lines])
 
     def operators(self, group, precision):

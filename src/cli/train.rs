@@ -105,7 +105,7 @@ pub fn fit(
         eprintln!("{line}");
     }
     if let Some(limit) = max_memory
-        && let Some(batch) = extractor.limit_memory(good.len(), limit)?
+        && let Some(batch) = extractor.limit_memory(good.len() + held_out.len(), limit)?
     {
         eprintln!(
             "note: --max-memory: batches of {batch} parts instead of {}; the model learns a little differently",

@@ -18,8 +18,9 @@ use std::path::Path;
 /// Counts up when the same picture gives other features: old cache entries are then not found.
 const FEATURES: u32 = 2;
 
-/// Pictures that a seeded backbone is calibrated on.
+/// Pictures that a seeded backbone is calibrated on, all at once, and their pixels at most: of large ones fewer.
 const CALIBRATION_PICTURES: usize = 8;
+const CALIBRATION_PIXELS: usize = 8 * 384 * 384;
 
 /// What is known of one part: features `[side,side,C]` and the foreground mask `[side,side]`.
 #[derive(Clone, Debug)]
@@ -104,13 +105,14 @@ impl Extractor {
                 // By the CPU: the same network on every device.
                 let mut net = EfficientNet::seeded(&Device::Cpu, network, padding, seed)?;
                 check_picture(config, &extractor.config, net.backbone())?;
-                let step = pictures.len().div_ceil(CALIBRATION_PICTURES).max(1);
+                let side = extractor.image_side(&net);
+                let most = (CALIBRATION_PIXELS / (side * side)).clamp(1, CALIBRATION_PICTURES);
+                let step = pictures.len().div_ceil(most).max(1);
                 let chosen = pictures.iter().step_by(step);
                 let mut batch = Vec::new();
                 for path in chosen.clone() {
                     batch.extend(extractor.picture(&net, path)?);
                 }
-                let side = extractor.image_side(&net);
                 let shape = [chosen.count(), side, side, 3];
                 net.calibrate(&Tensor::new(&Device::Cpu, shape, batch)?)?;
                 extractor.origin = format!("seeded {seed}");

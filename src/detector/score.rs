@@ -76,7 +76,8 @@ impl Detector {
         };
         let size = side * UPSAMPLE;
         let high = upsample(&tape, &low, [size, size], Filter::Bicubic)?;
-        let [low, map] = low.tensor().both_to_vec(high.tensor())?;
+        let mut read = Tensor::all_to_vec(&[low.tensor(), high.tensor()])?.into_iter();
+        let [low, map] = [(); 2].map(|()| read.next().unwrap_or_default());
         let (mean, max) = (mean(&low), max(&map));
         let score = match self.config.score.image {
             ImageScore::Max => max,

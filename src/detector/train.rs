@@ -154,8 +154,9 @@ impl Batches<'_> {
 
 /// The sum of losses; none is left.
 fn read(unread: &mut Vec<Tensor>) -> Result<f32> {
-    let losses = unread.drain(..).map(|loss| loss.item());
-    losses.sum()
+    let losses = Tensor::all_to_vec(&unread.iter().collect::<Vec<_>>())?;
+    unread.clear();
+    Ok(losses.iter().flatten().sum())
 }
 
 /// The student while it learns.

@@ -340,15 +340,18 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::read`].
-    pub fn read_both(&self, buffers: [&Buffer; 2]) -> Result<[Vec<f32>; 2]> {
+    pub fn read_all(&self, buffers: &[&Buffer]) -> Result<Vec<Vec<f32>>> {
         let _step = step("read-back");
-        let [a, b] = buffers.map(|buffer| self.stage(buffer));
+        let staged: Vec<wgpu::Buffer> = buffers.iter().map(|buffer| self.stage(buffer)).collect();
         self.submit();
-        for staging in [&a, &b] {
+        for staging in &staged {
             staging.map_async(wgpu::MapMode::Read, .., |_| {});
         }
         self.wait()?;
-        Ok([self.staged(buffers[0], &a)?, self.staged(buffers[1], &b)?])
+        let pairs = buffers.iter().zip(&staged);
+        pairs
+            .map(|(buffer, staging)| self.staged(buffer, staging))
+            .collect()
     }
 
     /// Records the copy of a buffer to memory that the host can map.

@@ -25,7 +25,8 @@ pub struct Measured {
     pub batch: usize,
     /// Of the inputs, as in `1x24x24x64 64`
     pub shape: String,
-    /// The first run, with pipelines compiled and memory touched for the first time
+    /// The first run: pipelines that no case before it used are compiled, memory is touched for the first time. As
+    /// cold as a fresh process where it is the only case; what a driver keeps on disk it keeps
     pub cold_ms: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,

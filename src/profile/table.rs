@@ -15,7 +15,7 @@ pub struct Profile {
     pub job: String,
     pub device: String,
     pub threads: usize,
-    /// Computed in f16; the roof is f32's all the same. Files of older versions do not say.
+    /// Computed in f16. Files of older versions do not say, and their roof is f32's all the same.
     #[serde(default)]
     pub half: bool,
     /// GPU times by the host's clock: too long by the way there and back.

@@ -34,16 +34,13 @@ pub fn run(args: &Bench) -> Result<u8> {
         output::check_file("--json", file)?;
     }
     let plans = wanted(args)?;
-    let open = || device::open_to_score(&args.device, args.precision.value, false);
-    let device = open()?;
+    let device = device::open_to_score(&args.device, args.precision.value, false)?;
     let roof = Roof::measure(&device, tells_time(&device)?)?;
     let bar = job::bar("bench", plans.len());
     let time = Duration::from_secs_f64(args.seconds);
     let mut found = Vec::new();
     for plan in plans {
         bar.set_message(plan.name.clone());
-        // Anew, or pipelines that another case has compiled would make its first call a warm one.
-        let device = open()?;
         let made = (plan.make)(&device, plan.batch)?;
         let case = Case {
             name: plan.name,

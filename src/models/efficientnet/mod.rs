@@ -197,10 +197,10 @@ impl EfficientNet {
     /// The same network on another device.
     ///
     /// # Errors
-    /// As [`Tensor::new`] and [`Tensor::to_vec`].
+    /// As [`Tensor::parameter`] and [`Tensor::unrounded`].
     pub fn on(mut self, device: &Device) -> Result<Self> {
         for (_, tensor) in self.parameters() {
-            *tensor = Tensor::new(device, tensor.shape(), tensor.to_vec()?)?;
+            *tensor = Tensor::parameter(device, tensor.shape(), tensor.unrounded()?)?;
         }
         Ok(self)
     }

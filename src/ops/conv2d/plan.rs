@@ -60,7 +60,7 @@ impl Plan {
         let plan = match slices {
             Some(slices) => Self {
                 variant,
-                slices: slices.min(fitting(gpu, p)),
+                slices: p.slices_of(slices.min(fitting(gpu, p))).0,
             },
             None => Self::of(gpu, variant, p),
         };

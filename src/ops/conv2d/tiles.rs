@@ -181,6 +181,12 @@ impl Params {
         }
     }
 
+    /// About so many slices of the sum, and the steps of each: they begin where a step of any kernel does.
+    pub fn slices_of(&self, slices: u32) -> (u32, u32) {
+        let steps = self.steps.div_ceil(slices).next_multiple_of(8);
+        (self.steps.div_ceil(steps), steps)
+    }
+
     /// Can a tap fall outside of the input?
     fn masked(&self) -> bool {
         let inside = |out: u32, k: u32, before: i32, size: u32| {
@@ -276,9 +282,7 @@ pub(super) fn split(
     slices: u32,
     params: &Params,
 ) -> Result<Partial> {
-    // A slice begins where a step of any kernel does.
-    let steps = params.steps.div_ceil(slices).next_multiple_of(8);
-    let slices = params.steps.div_ceil(steps);
+    let (slices, steps) = params.slices_of(slices);
     let raw = Params {
         steps,
         split: 1,
