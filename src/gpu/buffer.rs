@@ -336,7 +336,7 @@ impl Gpu {
         self.staged(buffer, &staging)
     }
 
-    /// As [`Gpu::read`] of two buffers, waiting once.
+    /// As [`Gpu::read`] of each buffer, waiting once.
     ///
     /// # Errors
     /// As [`Gpu::read`].
