@@ -53,10 +53,12 @@
 //! - `--max-memory` estimates on the CPU what is resident while features are made and steps are taken, the program
 //!   and memory that waits to be used again included; on a GPU it rehearses two steps, with half the batch
 //!   until they fit.
-//! - `shaders/roof.wgsl`, `shaders/roof_matrix.wgsl` and `cpu::roof` are no operators: the profiler measures the
-//!   device with them. The roof is that of matrix units where kernels use them.
-//! - Host memory waits in a pool ([`cpu::pool`]), and the instruction set is chosen once ([`cpu::isa`],
-//!   `ASTRAY_ISA`): the two global states beside the allocator's. The program's allocator is the system's, with large
+//! - `shaders/roof.wgsl`, its variant `shaders/roof/matrix.wgsl` and `cpu::roof` are no operators, so they have no files in
+//!   `src/ops` and `src/selftest` (`tests/profile.rs` proves them): the profiler measures
+//!   the device with them. The roof is that of matrix units where kernels use them.
+//! - Host memory waits in a pool ([`cpu::pool`], which a self-test fills with NaN), and the instruction set is chosen
+//!   once ([`cpu::isa`], `ASTRAY_ISA`): the global states beside the allocator's and a subscriber that hears nothing
+//!   ([`profile::record`]). The program's allocator is the system's, with large
 //!   blocks beginning on a cache line, on Linux in huge pages ([`cpu::aligned`]); a program that uses the library
 //!   declares it itself, or is slower. Its main thread is one of those that compute (`main.rs`), as a program's should be.
 //! - A part whose score in f16 is within 1 % of the threshold is scored again in f32 ([`detector::Judge`]).

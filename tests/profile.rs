@@ -206,8 +206,8 @@ fn the_roof_of_matrix_units_counts_every_product() {
                 count: groups as u32,
                 rounds: 3,
             };
-            let text = include_str!("../shaders/roof_matrix.wgsl");
-            let pass = gpu.pass("roof_matrix", text).read(&from).write(&to);
+            let text = include_str!("../shaders/roof/matrix.wgsl");
+            let pass = gpu.pass("roof/matrix", text).read(&from).write(&to);
             pass.constant("THREADS", (8 * gpu.lanes()).into())
                 .params(&params)
                 .groups([groups as u32, 1, 1])
@@ -228,4 +228,20 @@ fn the_roof_of_matrix_units_counts_every_product() {
     if found == 0 {
         crate::say!("no adapter has matrix units: their roof is NOT CHECKED");
     }
+}
+
+/// Run by itself it is the first in its process: no other recording has made tracing ask every thread.
+#[test]
+fn what_another_thread_meets_first_is_recorded_all_the_same() {
+    fn mine() {
+        let _step = tracing::trace_span!(target: "astray::step", "step", name = "mine").entered();
+    }
+    let work = || {
+        std::thread::spawn(mine).join().unwrap();
+        mine();
+        Ok(())
+    };
+    let ((), recording) = record(&Device::Cpu, true, work).unwrap();
+    let names: Vec<&str> = recording.steps.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["mine"], "the other thread's is not recorded");
 }

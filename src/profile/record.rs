@@ -4,12 +4,13 @@ use crate::Result;
 use crate::gpu::Timings;
 use crate::kernel::{Cost, KERNEL, LAUNCH, STEP};
 use crate::tensor::Device;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::subscriber::NoSubscriber;
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
@@ -201,6 +202,10 @@ impl Recorder {
     }
 }
 
+/// While a process has a single subscriber, tracing asks a thread that meets a kernel first for its own alone: one
+/// that has none would switch the kernel off for the thread that records. With a second one it asks all.
+static NOBODY: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::new()));
+
 /// As [`Recorder::record`], with a recorder that nothing else sees; what happens on other threads is
 /// not recorded, nor is anything logged.
 ///
@@ -211,6 +216,7 @@ pub fn record<R>(
     timestamps: bool,
     job: impl FnOnce() -> Result<R>,
 ) -> Result<(R, Recording)> {
+    LazyLock::force(&NOBODY);
     let recorder = Recorder::default();
     let subscriber = Registry::default().with(recorder.layer());
     tracing::subscriber::with_default(subscriber, || recorder.record(device, timestamps, job))

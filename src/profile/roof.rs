@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const SHADER: &str = include_str!("../../shaders/roof.wgsl");
-const MATRICES: &str = include_str!("../../shaders/roof_matrix.wgsl");
+const MATRICES: &str = include_str!("../../shaders/roof/matrix.wgsl");
 /// Larger than any cache, smaller than any binding.
 const COPIED: usize = 1 << 24;
 /// The best run counts of all in this time, in which an idle GPU's clock rises.
@@ -185,7 +185,7 @@ fn of_matrices(gpu: &Arc<Gpu>, timestamps: bool) -> Result<Option<f64>> {
             count: WORKGROUPS,
             rounds,
         };
-        let pass = gpu.pass("roof_matrix", MATRICES);
+        let pass = gpu.pass("roof/matrix", MATRICES);
         let pass = pass.constant("THREADS", (SUBGROUPS * gpu.lanes()).into());
         let pass = pass.read(&source).write(&sums).params(&params);
         timed(gpu, timestamps, || pass.groups([WORKGROUPS, 1, 1]))
