@@ -91,6 +91,10 @@ pub struct Teacher {
     pub kernels: Vec<usize>,
     /// α of the soft clamp of log-scales.
     pub clamp: f64,
+    /// Does a linear layer that whitens the features come first? Not in the paper.
+    pub whitening: bool,
+    /// Added to the eigenvalues of the whitening's covariance, as a share of their mean.
+    pub shrinkage: f64,
 }
 
 /// The network that imitates the teacher.
@@ -130,6 +134,8 @@ pub struct Train {
 #[serde(deny_unknown_fields)]
 pub struct Score {
     pub image: ImageScore,
+    /// The share of the map whose mean `top` is.
+    pub top: f64,
     pub source: ScoreSource,
 }
 
@@ -185,6 +191,8 @@ impl Config {
                 hidden: 1024,
                 kernels: vec![3, 3, 3, 5],
                 clamp: 3.0,
+                whitening: false,
+                shrinkage: 0.01,
             },
             student: Student {
                 kind: StudentKind::Cnn,
@@ -206,6 +214,7 @@ impl Config {
             },
             score: Score {
                 image: ImageScore::Mean,
+                top: 0.05,
                 source: ScoreSource::Distance,
             },
         }
@@ -302,6 +311,7 @@ impl Config {
             ("depth.foreground_mm", depth.foreground_mm),
             ("depth.unit_mm", depth.unit_mm),
             ("teacher.clamp", teacher.clamp),
+            ("teacher.shrinkage", teacher.shrinkage),
             ("train.learning_rate", self.train.learning_rate),
         ];
         for (key, value) in positive {
@@ -314,6 +324,9 @@ impl Config {
         let share = self.train.hold_out;
         let holds = (0.0..=0.5).contains(&share);
         check(holds, "train.hold_out", share, "a number from 0 to 0.5")?;
+        let top = self.score.top;
+        let holds = top > 0.0 && top <= 1.0;
+        check(holds, "score.top", top, "a number above 0, 1 at most")?;
         let slope = self.student.slope;
         let holds = (0.0..=1.0).contains(&slope);
         check(holds, "student.slope", slope, "a number from 0 to 1")?;

@@ -2,14 +2,15 @@
 //! threshold; the configuration, the program's version and the backbone's origin in its metadata.
 
 use super::backbone::network;
-use super::config::{Config, StudentKind};
-use super::{Extractor, Features, Standard};
+use super::config::{Config, ScoreSource, StudentKind};
+use super::{Extractor, Features, Fusion, Standard};
 use crate::evaluate::Rule;
 use crate::kernel::step;
 use crate::models::efficientnet::{EfficientNet, Padding};
 use crate::models::positional::positional_encoding;
 use crate::models::real_nvp::{RealNvp, RealNvpConfig};
 use crate::models::student::{FoldedStudent, StudentConfig};
+use crate::models::whitening::Whitening;
 use crate::nn::layers::Parameters;
 use crate::nn::tensor_file::TensorFile;
 use crate::nn::weights::write_safetensors;
@@ -19,13 +20,16 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// Counts up when older programs could not read the file any more.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// One map pixel in a thousand of a good part may glow.
 const MAP_QUANTILE: f64 = 0.999;
 
 const MEAN: &str = "features.mean";
 const SCALE: &str = "features.scale";
+/// Weight, bias and ln |det W|.
+const WHITENING: [&str; 3] = ["whitening.weight", "whitening.bias", "whitening.log_det"];
+const FUSION: &str = "score.fusion";
 
 /// The student for scoring: the paper's CNN, its batch norms folded, or a flow like the teacher
 /// (Table 5).
@@ -99,6 +103,8 @@ pub struct Detector {
     pub(super) student: StudentNet,
     /// The positional encoding that both are given.
     pub(super) place: Option<Tensor>,
+    /// `None` before calibration, and where `score.source` is another.
+    pub(super) fusion: Option<Fusion>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
     /// Where a heat map begins to glow: one map pixel in a thousand of good parts is above. `None`
@@ -134,6 +140,18 @@ impl Detector {
             for (name, values) in [(MEAN, &standard.mean), (SCALE, &standard.scale)] {
                 list.push((name.into(), vec![values.len()], values.clone()));
             }
+        }
+        if let Some(whitening) = self.teacher.whitening() {
+            let (weight, bias, log_det) = whitening.values()?;
+            let channels = bias.len();
+            let shapes = [vec![channels, channels], vec![channels], vec![1]];
+            let values = [weight, bias, vec![log_det]];
+            for ((name, shape), values) in WHITENING.into_iter().zip(shapes).zip(values) {
+                list.push((name.into(), shape, values));
+            }
+        }
+        if let Some(fusion) = self.fusion {
+            list.push((FUSION.into(), vec![4], fusion.values()));
         }
         self.tensors(|name, tensor| {
             list.push((name, tensor.shape().dims().to_vec(), tensor.unrounded()?));
@@ -227,6 +245,25 @@ impl Detector {
             }),
             false => None,
         };
+        let whitening = match config.teacher.whitening {
+            true => {
+                let [weight, bias, log_det] = WHITENING;
+                Some(Whitening::new(
+                    device,
+                    file.read(weight, &[channels, channels])?,
+                    file.read(bias, &[channels])?,
+                    file.read(log_det, &[1])?[0],
+                )?)
+            }
+            false => None,
+        };
+        let fusion = match config.score.source {
+            ScoreSource::Fusion => {
+                let v = file.read(FUSION, &[4])?;
+                Some(Fusion::from_values([v[0], v[1], v[2], v[3]]))
+            }
+            _ => None,
+        };
         let number = |key: &str| -> Result<Option<f32>> {
             let damaged = |text: &String| {
                 let message = format!("the model is damaged: its {key} is {text:?}, no number");
@@ -244,13 +281,15 @@ impl Detector {
             teacher: RealNvp::zeros(
                 device,
                 flow_sizes(&config, channels, config.teacher.kernels.clone()),
-            )?,
+            )?
+            .whitened_by(whitening),
             student: StudentNet::zeros(&config, device, channels)?,
             place: place(&config, device, [1, side, side])?,
             config,
             device: device.clone(),
             extractor,
             standard,
+            fusion,
             threshold,
             map_threshold,
         };
@@ -267,6 +306,9 @@ impl Detector {
     /// # Errors
     /// Scores that are no numbers, or none.
     pub fn calibrate(&mut self, good: &[Features], quantile: f64) -> Result<f32> {
+        if self.config.score.source == ScoreSource::Fusion {
+            self.fusion = Some(Fusion::of(self, good)?);
+        }
         let (mut scores, mut pixels) = (Vec::new(), Vec::new());
         for part in good {
             let scored = self.score(part)?;

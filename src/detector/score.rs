@@ -6,15 +6,12 @@ use super::{Detector, Features, StudentNet};
 use crate::kernel::step;
 use crate::ops::resize::{Filter, resize as upsample};
 use crate::ops::{distance::distance, likelihood::likelihood};
-use crate::tape::Tape;
-use crate::tensor::Tensor;
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 
 /// Up-sampling of the map, as in the paper: 24 → 192.
 const UPSAMPLE: usize = 8;
-
-/// The share of the map that [`ImageScore::Top`] looks at.
-const TOP: f64 = 0.05;
 
 /// The verdict's ground: one number per pixel and one for the part.
 #[derive(Clone, Debug)]
@@ -51,38 +48,18 @@ impl Detector {
     /// As the operators; a map that is not finite.
     pub fn score(&self, features: &Features) -> Result<Scored> {
         let _step = step("score");
-        let (side, channels) = (self.extractor.side(), self.extractor.channels());
-        let tape = Tape::inference();
-        let x = tape.constant(&Tensor::new(
-            &self.device,
-            [1, side, side, channels],
-            match &self.standard {
-                Some(standard) => standard.apply(&features.map),
-                None => features.map.clone(),
-            },
-        )?);
-        let mask = Tensor::new_f32(&self.device, [1, side, side, 1], features.mask.clone())?;
-        let place = self.place.as_ref().map(|place| tape.constant(place));
-        let (z, log_det) = self.teacher.forward(&tape, &x, place.as_ref())?;
-        let low = match self.config.score.source {
-            ScoreSource::Likelihood => likelihood(&tape, &z, &log_det, &mask)?,
-            ScoreSource::Distance => {
-                let y = match &self.student {
-                    StudentNet::Cnn(student) => student.forward(&tape, &x, place.as_ref())?,
-                    StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
-                };
-                distance(&tape, &y, z.tensor(), &mask)?
-            }
-        };
+        let low = self.map(features)?;
+        let side = self.extractor.side();
         let size = side * UPSAMPLE;
-        let high = upsample(&tape, &low, [size, size], Filter::Bicubic)?;
-        let mut read = Tensor::all_to_vec(&[low.tensor(), high.tensor()])?.into_iter();
-        let [low, map] = [(); 2].map(|()| read.next().unwrap_or_default());
+        let tape = Tape::inference();
+        let map = tape.constant(&Tensor::new(&Device::Cpu, [1, side, side, 1], low.clone())?);
+        let map = upsample(&tape, &map, [size, size], Filter::Bicubic)?;
+        let map = map.tensor().to_vec()?;
         let (mean, max) = (mean(&low), max(&map));
         let score = match self.config.score.image {
             ImageScore::Max => max,
             ImageScore::Mean => mean,
-            ImageScore::Top => top(&map),
+            ImageScore::Top => top(&map, self.config.score.top),
             ImageScore::Auto if self.config.input.modality.has_depth() => max,
             ImageScore::Auto => mean,
         };
@@ -98,6 +75,53 @@ impl Detector {
             score,
         })
     }
+
+    /// The anomaly map `[side,side]`.
+    fn map(&self, features: &Features) -> Result<Vec<f32>> {
+        let source = self.config.score.source;
+        let Some(fusion) = self.fusion.filter(|_| source == ScoreSource::Fusion) else {
+            let mut maps = self.maps(features, &[source])?;
+            return Ok(maps.remove(0));
+        };
+        let both = [ScoreSource::Distance, ScoreSource::Likelihood];
+        let maps = self.maps(features, &both)?;
+        Ok(fusion.apply(&maps[0], &maps[1], &features.mask))
+    }
+
+    /// The maps `[side,side]` of these sources, read together. Fusion without its scales, before calibration, is
+    /// distance.
+    pub(super) fn maps(
+        &self,
+        features: &Features,
+        sources: &[ScoreSource],
+    ) -> Result<Vec<Vec<f32>>> {
+        let (side, channels) = (self.extractor.side(), self.extractor.channels());
+        let tape = Tape::inference();
+        let x = match &self.standard {
+            Some(standard) => standard.apply(&features.map),
+            None => features.map.clone(),
+        };
+        let x = tape.constant(&Tensor::new(&self.device, [1, side, side, channels], x)?);
+        let mask = Tensor::new_f32(&self.device, [1, side, side, 1], features.mask.clone())?;
+        let place = self.place.as_ref().map(|place| tape.constant(place));
+        let (z, log_det) = self.teacher.forward(&tape, &x, place.as_ref())?;
+        let mut maps = Vec::new();
+        for source in sources {
+            maps.push(match source {
+                ScoreSource::Likelihood => likelihood(&tape, &z, &log_det, &mask)?,
+                ScoreSource::Distance | ScoreSource::Fusion => {
+                    let x = self.teacher.whitened(&tape, &x)?;
+                    let y = match &self.student {
+                        StudentNet::Cnn(student) => student.forward(&tape, &x, place.as_ref())?,
+                        StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,
+                    };
+                    distance(&tape, &y, z.tensor(), &mask)?
+                }
+            });
+        }
+        let maps: Vec<&Tensor> = maps.iter().map(Var::tensor).collect();
+        Tensor::all_to_vec(&maps)
+    }
 }
 
 fn mean(values: &[f32]) -> f32 {
@@ -108,9 +132,9 @@ fn max(values: &[f32]) -> f32 {
     values.iter().copied().fold(f32::NEG_INFINITY, f32::max)
 }
 
-/// The mean of the highest values.
-fn top(map: &[f32]) -> f32 {
-    let count = ((map.len() as f64 * TOP).round() as usize).max(1);
+/// The mean of the highest values, `share` of all.
+fn top(map: &[f32], share: f64) -> f32 {
+    let count = ((map.len() as f64 * share).round() as usize).max(1);
     let mut map = map.to_vec();
     let (above, lowest, _) = map.select_nth_unstable_by(count - 1, |a, b| b.total_cmp(a));
     (above.iter().sum::<f32>() + *lowest) / count as f32
@@ -146,8 +170,8 @@ mod tests {
     #[test]
     fn top_is_the_mean_of_the_highest_twentieth() {
         let map: Vec<f32> = (0..400).map(|i| ((i * 37) % 400) as f32).collect();
-        assert_eq!(top(&map), 389.5); // 380 to 399
-        assert_eq!(top(&[1.0, 3.0, 2.0]), 3.0);
-        assert!(top(&[1.0, f32::NAN]).is_nan());
+        assert_eq!(top(&map, 0.05), 389.5); // 380 to 399
+        assert_eq!(top(&[1.0, 3.0, 2.0], 0.05), 3.0);
+        assert!(top(&[1.0, f32::NAN], 0.05).is_nan());
     }
 }

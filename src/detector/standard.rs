@@ -3,6 +3,9 @@
 //! epochs on the scale of its input, which is known before.
 
 use super::Features;
+use crate::models::whitening::Moments;
+use nalgebra::{DMatrix, DVector};
+use std::borrow::Cow;
 
 /// The affine map of every channel: (x − mean) · scale.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +53,40 @@ impl Standard {
             }
         }
         out
+    }
+}
+
+/// Mean and covariance of the foreground of good parts, standardised where `standard` is given.
+pub(super) fn moments(parts: &[Features], standard: Option<&Standard>, channels: usize) -> Moments {
+    let mut covariance = DMatrix::<f64>::zeros(channels, channels);
+    let (mut weight, mut sum) = (0.0, DVector::<f64>::zeros(channels));
+    for part in parts {
+        let map = match standard {
+            Some(standard) => Cow::Owned(standard.apply(&part.map)),
+            None => Cow::Borrowed(&part.map),
+        };
+        let foreground: Vec<(&[f32], f64)> = (map.chunks_exact(channels).zip(&part.mask))
+            .map(|(pixel, &m)| (pixel, f64::from(m)))
+            .filter(|(_, m)| *m > 0.0)
+            .collect();
+        // Columns are pixels, weighted by the root of the mask.
+        let values = foreground.iter().flat_map(|(pixel, m)| {
+            let root = m.sqrt();
+            pixel.iter().map(move |&x| root * f64::from(x))
+        });
+        let pixels = DMatrix::from_iterator(channels, foreground.len(), values);
+        covariance.gemm(1.0, &pixels, &pixels.transpose(), 1.0);
+        for (column, (_, m)) in pixels.column_iter().zip(&foreground) {
+            sum.axpy(m.sqrt(), &column, 1.0);
+            weight += m;
+        }
+    }
+    let weight = weight.max(1e-12);
+    let mean = sum / weight;
+    let covariance = covariance / weight - &mean * mean.transpose();
+    Moments {
+        mean: mean.as_slice().to_vec(),
+        covariance,
     }
 }
 

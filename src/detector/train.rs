@@ -2,10 +2,11 @@
 
 use super::config::{Config, LossMean, StudentKind};
 use super::model::{StudentNet, flow_sizes, place, student_sizes};
-use super::{Detector, Extractor, Features, Standard};
+use super::{Detector, Extractor, Features, Standard, standard};
 use crate::kernel::step;
 use crate::models::real_nvp::RealNvp;
 use crate::models::student::Student;
+use crate::models::whitening::Whitening;
 use crate::nn::layers::Parameters;
 use crate::nn::optimiser::Optimiser;
 use crate::nn::random::Random;
@@ -181,6 +182,7 @@ impl Learner {
         })
     }
 
+    /// `x` as the teacher's whitening leaves it.
     fn forward(&mut self, tape: &Tape, x: &Var, place: Option<&Var>) -> Result<Var> {
         match self {
             Self::Cnn(student) => student.train(tape, x, place),
@@ -239,7 +241,16 @@ pub fn train(
     };
 
     let sizes = flow_sizes(&config, channels, config.teacher.kernels.clone());
-    let mut teacher = RealNvp::init(&device, sizes, "teacher.", config.train.seed)?;
+    let whitening = match config.teacher.whitening {
+        true => {
+            let moments = standard::moments(parts, standard.as_ref(), channels);
+            let shrinkage = config.teacher.shrinkage;
+            Some(Whitening::of(&device, moments, shrinkage)?)
+        }
+        false => None,
+    };
+    let mut teacher =
+        RealNvp::init(&device, sizes, "teacher.", config.train.seed)?.whitened_by(whitening);
     let mut adam = optimiser();
     let teacher_losses = batches.run(
         "teacher",
@@ -292,7 +303,8 @@ pub fn train(
             let answer = Tensor::new(&device, batch.x.shape(), answer)?;
             let tape = Tape::training();
             let place = batch.place.as_ref().map(|place| tape.constant(place));
-            let y = student.forward(&tape, &tape.constant(&batch.x), place.as_ref())?;
+            let x = teacher.whitened(&tape, &tape.constant(&batch.x))?;
+            let y = student.forward(&tape, &x, place.as_ref())?;
             let loss = sum(
                 &tape,
                 &distance(&tape, &y, &answer, &batch.mask)?,
@@ -309,6 +321,7 @@ pub fn train(
         standard,
         teacher,
         student: student.finish()?,
+        fusion: None,
         threshold: None,
         map_threshold: None,
     };

@@ -5,3 +5,4 @@ pub mod permutation;
 pub mod positional;
 pub mod real_nvp;
 pub mod student;
+pub mod whitening;

@@ -1,8 +1,10 @@
 //! The teacher: a conditional RealNVP on feature maps (paper, section 3.2; spec section 5).
 
 use super::permutation::permutation;
+use super::whitening::Whitening;
 use crate::nn::layers::{Conv, Parameters};
 use crate::ops::Activation;
+use crate::ops::add::add;
 use crate::ops::conv2d::{Conv2d, Padding};
 use crate::ops::coupling::{self, coupling_inverse, coupling_of};
 use crate::ops::permute::{Permutation, halve, join};
@@ -47,6 +49,8 @@ struct Block {
 #[derive(Clone, Debug)]
 pub struct RealNvp {
     config: RealNvpConfig,
+    /// Comes first; not trained.
+    whitening: Option<Whitening>,
     blocks: Vec<Block>,
 }
 
@@ -157,7 +161,31 @@ impl RealNvp {
             .enumerate()
             .map(block)
             .collect::<Result<_>>()?;
-        Ok(Self { config, blocks })
+        Ok(Self {
+            config,
+            whitening: None,
+            blocks,
+        })
+    }
+
+    /// The flow with a linear layer before its blocks.
+    pub fn whitened_by(self, whitening: Option<Whitening>) -> Self {
+        Self { whitening, ..self }
+    }
+
+    /// Features as the first block sees them.
+    ///
+    /// # Errors
+    /// As [`Whitening::forward`].
+    pub fn whitened(&self, tape: &Tape, x: &Var) -> Result<Var> {
+        match &self.whitening {
+            Some(whitening) => Ok(whitening.forward(tape, x)?.0),
+            None => Ok(x.clone()),
+        }
+    }
+
+    pub fn whitening(&self) -> Option<&Whitening> {
+        self.whitening.as_ref()
     }
 
     /// (z, log_det `[N,H,W,1]`); `condition` is the positional encoding `[N,H,W,condition]`.
@@ -167,8 +195,14 @@ impl RealNvp {
     pub fn forward(&self, tape: &Tape, x: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
         let halves = self.halves();
         let alpha = self.config.alpha;
-        let mut parts = vec![x.clone()];
-        let mut log_det = None;
+        let (x, mut log_det) = match &self.whitening {
+            Some(whitening) => {
+                let (x, log_det) = whitening.forward(tape, x)?;
+                (x, Some(log_det))
+            }
+            None => (x.clone(), None),
+        };
+        let mut parts = vec![x];
         for block in &self.blocks {
             let order = Some(&block.permutation);
             let (x1, x2) = halve(tape, &parts, halves, order, condition)?;
@@ -207,7 +241,12 @@ impl RealNvp {
                 (y1, y2) = halve(tape, &[x1, x2], halves, Some(&order), condition)?;
             }
         }
-        with_log_det(x, log_det)
+        let (x, log_det) = with_log_det(x, log_det)?;
+        let Some(whitening) = &self.whitening else {
+            return Ok((x, log_det));
+        };
+        let (x, undone) = whitening.inverse(tape, &x)?;
+        Ok((x, add(tape, &log_det, &undone)?))
     }
 
     /// Channels of each half.

@@ -110,12 +110,14 @@ pub enum ImageScore {
     Top,
 }
 
-/// Student-teacher distance, or the teacher's negative log-likelihood alone.
+/// Student-teacher distance, the teacher's negative log-likelihood alone, or both, each on the scale of good
+/// parts ([`crate::detector::Fusion`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ScoreSource {
     Distance,
     Likelihood,
+    Fusion,
 }
 
 /// Which block of the backbone gives the features.

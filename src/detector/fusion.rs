@@ -1,0 +1,98 @@
+//! Distance and likelihood on one scale, that of good parts: what one of them does not see, the other may.
+
+use super::config::ScoreSource;
+use super::{Detector, Features};
+use crate::evaluate::Rule;
+use crate::{Error, Result};
+
+/// On good parts' maps, half of the pixels are below 0 and one in a hundred above 1.
+const QUANTILES: [f64; 2] = [0.5, 0.99];
+
+/// A map's values at [`QUANTILES`] of good parts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Scale {
+    middle: f32,
+    high: f32,
+}
+
+/// How good parts' maps of distance and likelihood are scaled before they are added.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Fusion {
+    distance: Scale,
+    likelihood: Scale,
+}
+
+impl Scale {
+    fn of(values: &[f32]) -> Result<Self> {
+        let [middle, high] = QUANTILES.map(|q| Rule::Quantile(q).threshold(values));
+        let (middle, high) = (middle?, high?);
+        if high <= middle {
+            return Err(Error::failed(format!(
+                "score.source = \"fusion\": half of the good parts' map is at {middle} and so is its highest \
+                 hundredth: such maps have no scale; use \"distance\" or \"likelihood\""
+            )));
+        }
+        Ok(Self { middle, high })
+    }
+
+    /// `value` of a pixel that counts `mask`, which it was multiplied by.
+    fn apply(self, value: f32, mask: f32) -> f32 {
+        (value - mask * self.middle) / (self.high - self.middle)
+    }
+}
+
+impl Fusion {
+    /// From the maps of good parts, which should not have been trained on.
+    ///
+    /// # Errors
+    /// As the operators; maps on which nothing stands out.
+    pub(super) fn of(detector: &Detector, good: &[Features]) -> Result<Self> {
+        let mut all = [Vec::new(), Vec::new()];
+        for part in good {
+            let maps = detector.maps(part, &[ScoreSource::Distance, ScoreSource::Likelihood])?;
+            for (all, map) in all.iter_mut().zip(maps) {
+                let pixels = map.into_iter().zip(&part.mask);
+                all.extend(
+                    pixels
+                        .filter(|(_, m)| **m > 0.0)
+                        .map(|(value, m)| value / m),
+                );
+            }
+        }
+        let [distance, likelihood] = all;
+        Ok(Self {
+            distance: Scale::of(&distance)?,
+            likelihood: Scale::of(&likelihood)?,
+        })
+    }
+
+    /// The mean of both maps, scaled; 0 is what half of a good part's pixels are below, and the background.
+    pub(super) fn apply(self, distance: &[f32], likelihood: &[f32], mask: &[f32]) -> Vec<f32> {
+        let pixels = distance.iter().zip(likelihood).zip(mask);
+        pixels
+            .map(|((&d, &l), &m)| 0.5 * (self.distance.apply(d, m) + self.likelihood.apply(l, m)))
+            .collect()
+    }
+
+    /// As it is saved.
+    pub(super) fn values(self) -> Vec<f32> {
+        let Self {
+            distance,
+            likelihood,
+        } = self;
+        [distance, likelihood]
+            .iter()
+            .flat_map(|scale| [scale.middle, scale.high])
+            .collect()
+    }
+
+    /// What [`Fusion::values`] gave.
+    pub(super) fn from_values(values: [f32; 4]) -> Self {
+        let [a, b, c, d] = values;
+        let scale = |middle, high| Scale { middle, high };
+        Self {
+            distance: scale(a, b),
+            likelihood: scale(c, d),
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The teacher's first layer: an invertible linear map of the channels, after which features of good parts are
+//! uncorrelated and of variance 1 (Kessy, Lewin & Strimmer 2018). It is found from the data before the training,
+//! as the 1×1 convolutions of Glow are (Kingma & Dhariwal 2018, section 3.2): a short training of couplings whose
+//! log-scales are clamped does not find it.
+
+use crate::nn::layers::Conv;
+use crate::ops::conv2d::{Conv2d, Padding};
+use crate::tape::{Tape, Var};
+use crate::tensor::{Device, Tensor};
+use crate::{Error, Result};
+use nalgebra::{DMatrix, SymmetricEigen};
+
+/// y = W·(x − mean): `[N,H,W,C]` → `[N,H,W,C]`, a 1×1 convolution.
+#[derive(Clone, Debug)]
+pub struct Whitening {
+    conv: Conv,
+    /// ln |det W|, which each pixel adds to the flow's.
+    log_det: f32,
+}
+
+/// What is known of good features: their mean `[C]` and covariance `[C,C]`.
+pub struct Moments {
+    pub mean: Vec<f64>,
+    pub covariance: DMatrix<f64>,
+}
+
+impl Whitening {
+    /// ZCA, W = V·(Λ + shrinkage·mean λ)^(-1/2)·Vᵀ of the covariance V·Λ·Vᵀ: of all whitenings that which changes
+    /// the features least. Directions that vary less than `shrinkage` of the mean are noise, or too rarely seen:
+    /// they are not blown up.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for moments that are no numbers or a covariance of 0, [`Error::OutOfMemory`].
+    pub fn of(device: &Device, moments: Moments, shrinkage: f64) -> Result<Self> {
+        let channels = moments.mean.len();
+        let typical = moments.covariance.trace() / channels as f64;
+        let is_finite = moments.mean.iter().all(|m| m.is_finite()) && typical.is_finite();
+        if !is_finite || typical <= 0.0 {
+            return Err(Error::failed(
+                "whitening: the features of the good parts are all alike, or no numbers: there is nothing to \
+                 learn from them",
+            ));
+        }
+        let eigen = SymmetricEigen::new(moments.covariance);
+        let scales = (eigen.eigenvalues).map(|l| (l.max(0.0) + shrinkage * typical).powf(-0.5));
+        let vectors = &eigen.eigenvectors;
+        let matrix = vectors * DMatrix::from_diagonal(&scales) * vectors.transpose();
+        let shift = -(&matrix * nalgebra::DVector::from_vec(moments.mean));
+        let log_det = scales.iter().map(|s| s.ln()).sum::<f64>() as f32;
+        // Symmetric: rows are columns.
+        let weight = matrix.iter().map(|&w| w as f32).collect();
+        Self::new(
+            device,
+            weight,
+            shift.iter().map(|&b| b as f32).collect(),
+            log_det,
+        )
+    }
+
+    /// From weight `[C_in,C_out]`, bias `[C]` and ln |det W|.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a weight that is not square, [`Error::OutOfMemory`].
+    pub fn new(device: &Device, weight: Vec<f32>, bias: Vec<f32>, log_det: f32) -> Result<Self> {
+        let channels = bias.len();
+        let conv = Conv {
+            weight: Tensor::parameter(device, [1, 1, channels, channels], weight)?,
+            bias: Tensor::parameter(device, [channels], bias)?,
+        };
+        Ok(Self { conv, log_det })
+    }
+
+    /// Weight `[C_in,C_out]`, bias `[C]` and ln |det W|, as they are saved.
+    ///
+    /// # Errors
+    /// As [`Tensor::unrounded`].
+    pub fn values(&self) -> Result<(Vec<f32>, Vec<f32>, f32)> {
+        Ok((
+            self.conv.weight.unrounded()?,
+            self.conv.bias.unrounded()?,
+            self.log_det,
+        ))
+    }
+
+    /// y and the log-determinant of each pixel `[N,H,W,1]`.
+    ///
+    /// # Errors
+    /// As [`crate::ops::conv2d::conv2d`].
+    pub fn forward(&self, tape: &Tape, x: &Var) -> Result<(Var, Var)> {
+        let [n, h, w, _] = x.tensor().shape().nhwc("whitening")?;
+        let y = (self.conv).run(tape, x, Conv2d::new(Padding::zeros(0)))?;
+        let log_det = vec![self.log_det; n * h * w];
+        let log_det = Tensor::new_f32(x.tensor().device(), [n, h, w, 1], log_det)?;
+        Ok((y, tape.constant(&log_det)))
+    }
+
+    /// Undoes [`Whitening::forward`]; the log-determinant is that of the inverse.
+    ///
+    /// # Errors
+    /// [`Error::Failed`] for a weight that has no inverse, and as the operators.
+    pub fn inverse(&self, tape: &Tape, y: &Var) -> Result<(Var, Var)> {
+        let (weight, bias, log_det) = self.values()?;
+        let channels = bias.len();
+        let matrix =
+            DMatrix::from_row_iterator(channels, channels, weight.iter().map(|&w| f64::from(w)));
+        let inverse = (matrix.try_inverse())
+            .ok_or_else(|| Error::failed("whitening: its matrix has no inverse"))?;
+        // y = xW + b, as rows.
+        let bias =
+            nalgebra::RowDVector::from_iterator(channels, bias.iter().map(|&b| f64::from(b)));
+        let shift = -(bias * &inverse);
+        let weight = inverse.transpose().iter().map(|&w| w as f32).collect();
+        let undone = Self::new(
+            self.conv.weight.device(),
+            weight,
+            shift.iter().map(|&b| b as f32).collect(),
+            -log_det,
+        )?;
+        undone.forward(tape, y)
+    }
+}
