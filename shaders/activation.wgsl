@@ -1,4 +1,4 @@
-// y = f(x), and dx = dy · f'(x), for f one of leaky ReLU, SiLU, sigmoid (see `activate`).
+// y = f(x), and dx = dy · f'(x), for f one of leaky ReLU, SiLU, sigmoid, ReLU6 (see `activate`).
 // Layout: any, contiguous. Grid: see `Pass::sweep`.
 
 struct Params {
@@ -31,6 +31,7 @@ fn derivative(x: f32) -> f32 {
             let e = exp(-abs(x));
             return e / ((1.0 + e) * (1.0 + e));
         }
+        case 4u: { return select(0.0, 1.0, x > 0.0 && x < 6.0); }
         default: { return 1.0; }
     }
 }

@@ -22,6 +22,8 @@ fn activate(kind: u32, slope: f32, x: f32) -> f32 {
         case 1u: { return select(slope * x, x, x > 0.0); }
         case 2u: { return x / (1.0 + exp(-x)); }
         case 3u: { return 1.0 / (1.0 + exp(-x)); }
+        // NaN stays NaN.
+        case 4u: { return select(select(x, 0.0, x < 0.0), 6.0, x > 6.0); }
         default: { return x; }
     }
 }
@@ -31,6 +33,7 @@ fn activate4(kind: u32, slope: f32, x: vec4f) -> vec4f {
         case 1u: { return select(slope * x, x, x > vec4f()); }
         case 2u: { return x / (1.0 + exp(-x)); }
         case 3u: { return 1.0 / (1.0 + exp(-x)); }
+        case 4u: { return select(select(x, vec4f(), x < vec4f()), vec4f(6.0), x > vec4f(6.0)); }
         default: { return x; }
     }
 }

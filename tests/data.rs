@@ -11,6 +11,7 @@ use std::path::Path;
 use astray::data::image::dimensions;
 use astray::data::resize::{resize_f32, resize_u8};
 use astray::data::{DepthMap, Mask, Pixels, Resize, Rgb};
+use astray::models::efficientnet::Normalisation;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, RgbImage};
 use safetensors::SafeTensors;
 
@@ -135,14 +136,16 @@ fn letterbox_keeps_the_aspect_ratio_and_pads_to_zero() {
         height: 20,
         pixels: Pixels::U8(vec![200; 40 * 20 * 3]),
     };
-    let (fitted, place) = picture.fit(16, 16, Resize::Letterbox);
-    assert_eq!((place.x, place.y, place.width, place.height), (0, 4, 16, 8));
-    let input = fitted.normalize();
-    assert_eq!(input.len(), 16 * 16 * 3);
-    for (i, value) in input.iter().enumerate() {
-        let inside = (4..12).contains(&(i / (16 * 3)));
-        assert_eq!(inside, *value > 0.5, "{i}: {value}");
-        assert!(inside || value.abs() < 0.02, "{i}: {value}");
+    for normalisation in [Normalisation::IMAGENET, Normalisation::LITE] {
+        let (fitted, place) = picture.fit(16, 16, Resize::Letterbox, &normalisation);
+        assert_eq!((place.x, place.y, place.width, place.height), (0, 4, 16, 8));
+        let input = fitted.normalize(&normalisation);
+        assert_eq!(input.len(), 16 * 16 * 3);
+        for (i, value) in input.iter().enumerate() {
+            let inside = (4..12).contains(&(i / (16 * 3)));
+            assert_eq!(inside, *value > 0.5, "{i}: {value}");
+            assert!(inside || value.abs() < 0.02, "{i}: {value}");
+        }
     }
 }
 
@@ -171,7 +174,10 @@ fn sample_formats_are_kept() {
     assert_eq!(load("rgba.webp"), Pixels::U8(vec![10, 20, 30]));
     assert_eq!(dimensions(&file("g8.png")).unwrap(), (2, 1));
     // 8 and 16 bit of the same shade give the same input.
-    let normalized = |name: &str| Rgb::load(&file(name)).unwrap().normalize();
+    let normalized = |name: &str| {
+        let picture = Rgb::load(&file(name)).unwrap();
+        picture.normalize(&Normalisation::IMAGENET)
+    };
     let expected = [0.2f32 - 0.485, 0.2 - 0.456, 0.2 - 0.406];
     for name in ["g8.png", "g16.png"] {
         for (c, std) in [0.229f32, 0.224, 0.225].into_iter().enumerate() {

@@ -161,7 +161,7 @@ fn banded(max_binding: Option<u64>, half: bool) -> Vec<(String, Vec<f32>)> {
             let name = format!("{name}, expanded: {}", expand.is_some());
             let layer = [random("d", &[k, k, wide]), random("db", &[wide])];
             let layer = [&layer[0], &layer[1]];
-            let (y, mean) = bottleneck::expand(&tape, x, expand, layer, conv).unwrap();
+            let (y, mean) = bottleneck::expand_with_mean(&tape, x, expand, layer, conv).unwrap();
             keep(format!("depthwise {name}"), &y);
             keep(format!("mean {name}"), &mean);
             // With the gate in the weights, and by itself.

@@ -70,6 +70,13 @@ fn the_network_of_public_weights_is_recognised() {
             assert_eq!(found.blocks.len(), found.all_blocks, "{package}");
         }
     }
+    for package in ["timm", "efficientnet_pytorch"] {
+        for model in ["lite0", "lite2", "lite4"] {
+            let found = network(&state_dict(package, model)).unwrap();
+            assert_eq!(found.name, format!("efficientnet_{model}"), "{package}");
+            assert_eq!(found.blocks.len(), found.all_blocks, "{package}");
+        }
+    }
 }
 
 /// That package's B5, folded, as f32.
@@ -142,6 +149,9 @@ fn a_file_of_another_network_is_recognised() {
                 add(names.depthwise.0, [block.hidden(), 1, kernel, kernel]);
             }
             add(names.project.0, [block.c_out, block.hidden(), 1, 1]);
+            if let Some(width) = block.squeeze() {
+                add(names.se_reduce, [width, block.hidden(), 1, 1]);
+            }
         }
         assert_eq!(lookalike(&tensors), Some((name.clone(), scheme)));
     }
@@ -185,4 +195,49 @@ fn the_beginning_of_a_network_is_recognised() {
     // A block that is missing in the middle leaves none of them.
     tensors.retain(|name, _| !name.starts_with("blocks.0.0."));
     assert_eq!(blocks(&tensors), []);
+}
+
+/// A Lite network has the blocks of another one: squeeze-and-excite tells them apart, and the file is named.
+#[test]
+fn lite_networks_and_their_namesakes_are_told_apart() {
+    for package in ["timm", "efficientnet_pytorch"] {
+        for (there, wanted, words) in [
+            (
+                "b0",
+                "lite0",
+                [
+                    "does not belong to efficientnet_lite0",
+                    "looks like efficientnet_b0",
+                ],
+            ),
+            (
+                "lite0",
+                "b0",
+                [
+                    "of efficientnet_b0 is missing",
+                    "looks like efficientnet_lite0",
+                ],
+            ),
+            (
+                "lite2",
+                "lite0",
+                ["efficientnet_lite0", "looks like efficientnet_lite2"],
+            ),
+            (
+                "lite0",
+                "lite1",
+                ["efficientnet_lite1", "looks like efficientnet_lite0"],
+            ),
+        ] {
+            let weights = state_dict(package, there);
+            let backbone = Backbone::new(&format!("efficientnet_{wanted}"), None).unwrap();
+            let error = EfficientNet::load(&Device::Cpu, backbone, &weights, None).unwrap_err();
+            let told = error.to_string();
+            let advice = format!("`--set backbone.name=efficientnet_{there}`");
+            let file = format!("{there}.pth: ");
+            for word in words.into_iter().chain([&*file, &*advice]) {
+                assert!(told.contains(word), "{package}: {word:?} is not in: {told}");
+            }
+        }
+    }
 }

@@ -230,16 +230,22 @@ fn a_file_that_may_be_several_networks_needs_a_name() {
         let extractor = Extractor::new(&config, &Device::Cpu, &source, &[]).unwrap();
         assert_eq!(extractor.network().unwrap().name, name);
     }
-    // Cut where it is one network's alone, but before the block that `auto` means.
+    // Cut where it is one network's alone, before the sixth stage ends: `auto` is its last block.
     let path = file(folder.path(), "efficientnet_b0", Some(6), Scheme::Timm);
     let load = |settings: &[&str]| {
         let source = Source::Named(path.clone());
         Extractor::new(&tiny(settings), &Device::Cpu, &source, &[])
     };
-    let error = load(&[]).err().unwrap().to_string();
+    for settings in [&[][..], &["backbone.tap=6"]] {
+        let network = load(settings).unwrap().network().unwrap().clone();
+        assert_eq!(
+            (&*network.name, network.blocks.len()),
+            ("efficientnet_b0", 7)
+        );
+    }
+    let error = load(&["backbone.name=efficientnet_b0"]).err().unwrap();
     let word = "the file ends with block 6: use `--set backbone.tap=6`";
-    assert!(error.contains(word), "{error}");
-    load(&["backbone.tap=6"]).unwrap();
+    assert!(error.to_string().contains(word), "{error}");
     let error = load(&["backbone.name=efficientnet_b3"]).err().unwrap();
     let word = "use `--set backbone.name=efficientnet_b0 --set backbone.tap=6`";
     assert!(error.to_string().contains(word), "{error}");

@@ -9,7 +9,7 @@ import argparse
 import pathlib
 
 import torch
-from ast_torch import extractor_cases, operator_cases, random_state, training_cases
+from ast_torch import extractor_cases, lite, operator_cases, random_state, training_cases
 
 FOLDER = pathlib.Path(__file__).resolve().parent.parent / "tests" / "reference"
 PARTS = {
@@ -19,6 +19,8 @@ PARTS = {
     "random_state": random_state.write,
     "state_dicts": extractor_cases.write_state_dicts,
     "efficientnet": extractor_cases.write,
+    "efficientnet_lite": extractor_cases.write_lite,
+    "lite_photograph": lite.write,
 }
 
 

@@ -85,7 +85,7 @@ pub struct Demo {
     /// The same seed gives the same parts, model and metrics
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
-    /// Backbone weights: a file (.safetensors or .pth), a name of `astray weights list`, or `seeded`
+    /// Backbone weights: a file (.safetensors, .pth or .whl), a name of `astray weights list`, or `seeded`
     /// for a random backbone [default: astray-b0, which is in the program]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
@@ -106,7 +106,7 @@ pub struct Train {
     /// Random seed; the same as `--set train.seed=N`
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Backbone weights: a file (.safetensors or .pth), a name of `astray weights list`, or `seeded`
+    /// Backbone weights: a file (.safetensors, .pth or .whl), a name of `astray weights list`, or `seeded`
     /// for a random backbone [default: astray-b0, which is in the program]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,

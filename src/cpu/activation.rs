@@ -16,6 +16,8 @@ pub enum Activation {
     /// x·sigmoid(x)
     Silu,
     Sigmoid,
+    /// min(max(x, 0), 6)
+    Relu6,
 }
 
 impl Activation {
@@ -28,6 +30,7 @@ impl Activation {
             Self::LeakyRelu(_) => 1,
             Self::Silu => 2,
             Self::Sigmoid => 3,
+            Self::Relu6 => 4,
         }
     }
 
@@ -48,6 +51,7 @@ impl Activation {
                 .for_each(|x| *x = if *x > 0.0 { *x } else { slope * *x }),
             Self::Silu => row.iter_mut().for_each(|x| *x /= 1.0 + exp(-*x)),
             Self::Sigmoid => row.iter_mut().for_each(|x| *x = 1.0 / (1.0 + exp(-*x))),
+            Self::Relu6 => row.iter_mut().for_each(|x| *x = x.clamp(0.0, 6.0)),
         }
     }
 
@@ -60,6 +64,7 @@ impl Activation {
             Self::LeakyRelu(slope) => work(Self::LeakyRelu(slope)),
             Self::Silu => work(Self::Silu),
             Self::Sigmoid => work(Self::Sigmoid),
+            Self::Relu6 => work(Self::Relu6),
         }
     }
 
@@ -76,6 +81,8 @@ impl Activation {
             }
             Self::Silu => x.div(one.add(x.exp_neg())),
             Self::Sigmoid => one.div(one.add(x.exp_neg())),
+            // In this order NaN stays NaN.
+            Self::Relu6 => V::splat(6.0).min(V::splat(0.0).max(x)),
         }
     }
 
@@ -97,6 +104,13 @@ impl Activation {
             Self::Sigmoid => {
                 let e = exp(-x.abs());
                 e / ((1.0 + e) * (1.0 + e))
+            }
+            Self::Relu6 => {
+                if x > 0.0 && x < 6.0 {
+                    1.0
+                } else {
+                    0.0
+                }
             }
         }
     }

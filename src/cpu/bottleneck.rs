@@ -19,9 +19,9 @@ pub struct Pointwise<'a> {
     pub bias: &'a [f32],
 }
 
-/// (y, its mean over each picture): y = f(depthwise(f(expand(x)))), or f(depthwise(x)) without
+/// (y, its mean over each picture, zeros where nobody wants it): y = f(depthwise(f(expand(x)))), or f(depthwise(x)) without
 /// `expand`. x `[n,h,w,c_in]`, weight `[kh,kw,c]`, y `[n,out_h,out_w,c]`, mean `[n,c]`.
-pub fn expand(
+pub fn expand<const MEAN: bool>(
     x: &[f32],
     expand: Option<Pointwise>,
     weight: &[f32],
@@ -62,7 +62,7 @@ pub fn expand(
             let mut sums = [0.0; PANEL];
             for oy in rows {
                 ring.reach(oy);
-                let row = run(Row {
+                let row = run(Row::<MEAN> {
                     ring: &ring,
                     oy,
                     kernel: &kernel,
@@ -216,7 +216,7 @@ impl<'a> Ring<'a> {
 }
 
 /// One output row of a group of channels; gives its sums.
-struct Row<'a> {
+struct Row<'a, const MEAN: bool> {
     ring: &'a Ring<'a>,
     oy: usize,
     kernel: &'a [f32],
@@ -225,7 +225,7 @@ struct Row<'a> {
     large: bool,
 }
 
-impl Kernel for Row<'_> {
+impl<const MEAN: bool> Kernel for Row<'_, MEAN> {
     type Output = [f32; PANEL];
 
     #[inline(always)]
@@ -247,7 +247,7 @@ impl Kernel for Row<'_> {
     }
 }
 
-impl Row<'_> {
+impl<const MEAN: bool> Row<'_, MEAN> {
     /// `width` channels from `lane` on, in `W` vectors, `P` pixels at a time.
     #[inline(always)]
     fn part<V: Lanes, const W: usize, const P: usize>(
@@ -303,7 +303,9 @@ impl Row<'_> {
             for (i, mut y) in acc.into_iter().enumerate() {
                 for (y, sum) in y.iter_mut().zip(&mut *sum) {
                     *y = self.ring.f.of(*y);
-                    *sum = sum.add(*y);
+                    if MEAN {
+                        *sum = sum.add(*y);
+                    }
                 }
                 let to = self
                     .y

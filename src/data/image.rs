@@ -1,4 +1,4 @@
-//! Pictures: decoding under limits, resize, ImageNet normalisation (spec section 1).
+//! Pictures: decoding under limits, resize, normalisation (spec section 1).
 
 use std::io::Cursor;
 use std::path::Path;
@@ -7,6 +7,7 @@ use ::image::{DynamicImage, ImageReader, Limits};
 
 use super::resize::{Placement, Resize, resize_f32, resize_u8};
 use crate::kernel::step;
+use crate::models::efficientnet::Normalisation;
 use crate::{Error, Result};
 
 /// Longest side that is decoded, in pixels. Checked from the header, before decoding.
@@ -15,9 +16,6 @@ pub const MAX_SIDE: u32 = 16_384;
 pub const MAX_BYTES: u64 = 1 << 30;
 /// File name extensions that the decoder knows, in lower case.
 pub const EXTENSIONS: [&str; 7] = ["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
-
-const MEAN: [f32; 3] = [0.485, 0.456, 0.406];
-const STD: [f32; 3] = [0.229, 0.224, 0.225];
 
 /// A colour picture, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,9 +86,15 @@ impl Rgb {
         }
     }
 
-    /// Resizes by stretching or, for `Letterbox`, keeps the aspect ratio and pads with the
-    /// ImageNet mean colour. Returns the rectangle that the picture covers.
-    pub fn fit(&self, width: usize, height: usize, resize: Resize) -> (Self, Placement) {
+    /// Resizes by stretching or, for `Letterbox`, keeps the aspect ratio and pads with the mean colour of
+    /// what the network was trained on. Returns the rectangle that the picture covers.
+    pub fn fit(
+        &self,
+        width: usize,
+        height: usize,
+        resize: Resize,
+        normalisation: &Normalisation,
+    ) -> (Self, Placement) {
         let _step = step("fit picture");
         let place = resize.placement((self.width, self.height), (width, height));
         let scaled = self.resize(place.width, place.height);
@@ -98,14 +102,8 @@ impl Rgb {
             return (scaled, place);
         }
         let pixels = match &scaled.pixels {
-            Pixels::U8(p) => Pixels::U8(paste(
-                p,
-                place,
-                width,
-                height,
-                MEAN.map(|m| (m * 255.0) as u8),
-            )),
-            Pixels::F32(p) => Pixels::F32(paste(p, place, width, height, MEAN)),
+            Pixels::U8(p) => Pixels::U8(paste(p, place, width, height, normalisation.colour())),
+            Pixels::F32(p) => Pixels::F32(paste(p, place, width, height, normalisation.mean)),
         };
         let padded = Self {
             width,
@@ -115,9 +113,9 @@ impl Rgb {
         (padded, place)
     }
 
-    /// The network's input `[height, width, 3]`: (x − mean) / std with x in `[0, 1]`.
-    pub fn normalize(&self) -> Vec<f32> {
-        let value = |x: f32, c: usize| (x - MEAN[c]) / STD[c];
+    /// The network's input `[height, width, 3]`.
+    pub fn normalize(&self, normalisation: &Normalisation) -> Vec<f32> {
+        let value = |x: f32, c: usize| normalisation.of(x, c);
         let mut out = vec![0.0; self.width * self.height * 3];
         match &self.pixels {
             Pixels::U8(pixels) => {

@@ -30,9 +30,14 @@ impl Choice {
             Source::Named(path) => Some(weights::read(path)?),
         };
         let open = config.backbone.name == AUTO;
+        let mut last = None;
         let name = match &weights {
             _ if !open => config.backbone.name.clone(),
-            Some(weights) => weights::network(weights)?.name,
+            Some(weights) => {
+                let there = weights::network(weights)?;
+                last = Some(there.blocks.len() - 1);
+                there.name
+            }
             None => shipped::NETWORK.into(),
         };
         // A random backbone that may be any is of the shipped one's shape: they can be compared.
@@ -44,7 +49,13 @@ impl Choice {
             Tap::Auto => None,
             Tap::Block(block) => Some(block),
         };
-        let network = Backbone::new(&name, tap)?;
+        let mut network = Backbone::new(&name, tap)?;
+        // A file that was cut before the sixth stage ends means its last block.
+        if let (Tap::Auto, Some(last)) = (config.backbone.tap, last)
+            && last < network.blocks.len() - 1
+        {
+            network = Backbone::new(&name, Some(last))?;
+        }
         let mut concrete = config.clone();
         concrete.backbone.name = network.name.clone();
         concrete.backbone.tap = Tap::Block(network.blocks.len() - 1);

@@ -169,8 +169,10 @@ impl Extractor {
     /// A picture at the size of the input, normalised, `[side,side,3]`.
     fn picture(&self, net: &EfficientNet, path: &Path) -> Result<Vec<f32>> {
         let side = self.image_side(net);
-        let (picture, _) = Rgb::load(path)?.fit(side, side, resize(self.config.input.resize));
-        Ok(picture.normalize())
+        let normalisation = &net.backbone().normalisation;
+        let resize = resize(self.config.input.resize);
+        let (picture, _) = Rgb::load(path)?.fit(side, side, resize, normalisation);
+        Ok(picture.normalize(normalisation))
     }
 
     /// A depth map as the network sees it.

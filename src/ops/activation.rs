@@ -1,4 +1,4 @@
-//! Activations: ReLU, leaky ReLU, SiLU, sigmoid.
+//! Activations: ReLU, leaky ReLU, SiLU, sigmoid, ReLU6.
 
 use super::{Activation, Cost, kernel};
 use crate::cpu::activation::{self as cpu, Params};
@@ -9,7 +9,7 @@ use crate::{Error, Result};
 const NAME: &str = "activation";
 const SHADER: &str = include_str!("../../shaders/activation.wgsl");
 
-/// y = f(x), elementwise (`torch.nn.functional.leaky_relu`, `relu`, `silu`, `sigmoid`).
+/// y = f(x), elementwise (`torch.nn.functional.leaky_relu`, `relu`, `silu`, `sigmoid`, `relu6`).
 ///
 /// # Errors
 /// [`Error::OutOfMemory`].

@@ -22,10 +22,10 @@ const PAYS: usize = 4;
 /// A convolution's weight and bias.
 pub type Layer<'a> = [&'a Var; 2];
 
-/// (y, its mean over H and W): y = f(depthwise(f(expand(x)))), or f(depthwise(x)) without `expand`;
-/// f is `conv.activation`, stride and padding are the depthwise convolution's.
+/// y = f(depthwise(f(expand(x)))), or f(depthwise(x)) without `expand`; f is `conv.activation`, stride and
+/// padding are the depthwise convolution's.
 ///
-/// x `[N,H,W,C_in]`, expand `[1,1,C_in,C]`, depthwise `[kh,kw,C]`, y `[N,oH,oW,C]`, mean `[N,1,1,C]`.
+/// x `[N,H,W,C_in]`, expand `[1,1,C_in,C]`, depthwise `[kh,kw,C]`, y `[N,oH,oW,C]`.
 ///
 /// # Errors
 /// As [`conv2d()`] and [`depthwise()`]; [`Error::Shape`] when a gradient is wanted.
@@ -33,9 +33,40 @@ pub fn expand(
     tape: &Tape,
     x: &Var,
     expand: Option<Layer>,
-    [weight, bias]: Layer,
+    depthwise: Layer,
+    conv: Conv2d,
+) -> Result<Var> {
+    let (y, _) = widen::<false>(tape, x, expand, depthwise, conv)?;
+    Ok(y)
+}
+
+/// [`expand`], and the mean of y over H and W, `[N,1,1,C]`, which squeeze-and-excite begins with.
+///
+/// # Errors
+/// As [`expand`].
+pub fn expand_with_mean(
+    tape: &Tape,
+    x: &Var,
+    expand: Option<Layer>,
+    depthwise: Layer,
     conv: Conv2d,
 ) -> Result<(Var, Var)> {
+    let (y, means) = widen::<true>(tape, x, expand, depthwise, conv)?;
+    let mean = match means {
+        Some(mean) => mean,
+        None => mean(tape, &y)?,
+    };
+    Ok((y, mean))
+}
+
+/// y, and its mean where it was wanted and came without a kernel of its own.
+fn widen<const MEAN: bool>(
+    tape: &Tape,
+    x: &Var,
+    expand: Option<Layer>,
+    [weight, bias]: Layer,
+    conv: Conv2d,
+) -> Result<(Var, Option<Var>)> {
     let layer = expand.unwrap_or([weight, bias]);
     refuse_gradient(NAME, tape, &[x, layer[0], layer[1], weight, bias])?;
     let all = [x, layer[0], layer[1], weight, bias].map(Var::tensor);
@@ -59,8 +90,7 @@ pub fn expand(
     let (params, shape) = depthwise::params(wide, wt, bt, conv)?;
     if !is_cpu {
         let y = on_gpu(tape, x, expand, [weight, bias], conv, shape)?;
-        let mean = mean(tape, &y)?;
-        return Ok((y, mean));
+        return Ok((y, None));
     }
     let [weight, bias] = [weight, bias].map(Var::tensor);
     let mut cost = depthwise::cost(wide, weight.shape(), shape);
@@ -74,7 +104,7 @@ pub fn expand(
         weight: weight.tensor().host(),
         bias: bias.tensor().host(),
     });
-    let (y, mean) = cpu::expand(
+    let (y, mean) = cpu::expand::<MEAN>(
         xt.host(),
         expand,
         weight.host(),
@@ -82,10 +112,9 @@ pub fn expand(
         conv.activation,
         &params,
     );
-    Ok((
-        tape.constant(&Tensor::host_tensor(shape, y)),
-        tape.constant(&Tensor::host_tensor([n, 1, 1, c], mean)),
-    ))
+    let y = tape.constant(&Tensor::host_tensor(shape, y));
+    let mean = MEAN.then(|| tape.constant(&Tensor::host_tensor([n, 1, 1, c], mean)));
+    Ok((y, mean))
 }
 
 /// y of [`expand`], of shape `y`.

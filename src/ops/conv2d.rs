@@ -189,10 +189,12 @@ pub fn conv2d(
     let differentiable = match f {
         Activation::Identity => true,
         Activation::LeakyRelu(slope) => slope >= 0.0 && residual.is_none(),
+        Activation::Relu6 => residual.is_none(),
         Activation::Silu | Activation::Sigmoid => false,
     };
     if !differentiable && tape.is_training() && inputs.iter().any(|v| v.is_recorded()) {
-        let expected = "identity, or leaky ReLU without residual, where a gradient is wanted";
+        let expected =
+            "identity, or leaky ReLU or ReLU6 without residual, where a gradient is wanted";
         return Err(Error::shape(
             NAME,
             expected,
@@ -205,7 +207,7 @@ pub fn conv2d(
         let Some(arrived) = grad else {
             return Ok([None, None, None, None]);
         };
-        // The sign of y is the sign of what went into a leaky ReLU.
+        // The sign of y is the sign of what went into a leaky ReLU; ReLU6's slope is 1 where y is between 0 and 6.
         let grad = match f {
             Activation::Identity => arrived.clone(),
             _ => super::activation::backward(&output, &arrived, f)?,

@@ -1,7 +1,7 @@
 use super::conv2d::reference as conv2d;
 use super::depthwise::reference as depthwise;
 use super::{Array, Case, Input};
-use crate::ops::bottleneck::{expand, project};
+use crate::ops::bottleneck::{expand, expand_with_mean, project};
 use crate::ops::conv2d::{Conv2d, Padding, cost};
 use crate::ops::{Activation, Cost};
 use crate::tensor::Shape;
@@ -11,6 +11,10 @@ pub fn cases() -> Vec<Case> {
         stride,
         padding,
         activation: Activation::Silu,
+    };
+    let relu6 = |stride, padding| Conv2d {
+        activation: Activation::Relu6,
+        ..silu(stride, padding)
     };
     let same = |k: usize| silu(1, Padding::zeros(k / 2));
     let expansions = [
@@ -32,6 +36,27 @@ pub fn cases() -> Vec<Case> {
             silu(2, Padding::zeros(1)),
         ),
         ("unexpanded", [2, 15, 6, 37], None, 3, same(3)),
+        (
+            "3x3 relu6",
+            [2, 9, 13, 7],
+            Some(35),
+            3,
+            relu6(1, Padding::zeros(1)),
+        ),
+        (
+            "5x5 stride 2 relu6",
+            [1, 11, 24, 33],
+            Some(67),
+            5,
+            relu6(2, Padding::asymmetric(1, 2)),
+        ),
+        (
+            "unexpanded relu6",
+            [2, 15, 6, 37],
+            None,
+            3,
+            relu6(1, Padding::zeros(1)),
+        ),
     ];
     let projections = [
         ([1, 1, 1, 1], 1, false),
@@ -42,19 +67,35 @@ pub fn cases() -> Vec<Case> {
         ([1, 9, 12, 64], 9, false),
         ([2, 12, 10, 6], 20, true),
     ];
-    let expansions = expansions.map(|(name, x, wide, k, conv)| expansion(name, x, wide, k, conv));
+    let expansions = expansions.map(|(name, x, wide, k, conv)| {
+        [true, false].map(|mean| expansion(name, x, wide, k, conv, mean))
+    });
     let projections = projections.map(|(x, c_out, residual)| projection(x, c_out, residual));
-    expansions.into_iter().chain(projections).collect()
+    let expansions = expansions.into_iter().flatten();
+    expansions.chain(projections).collect()
 }
 
-fn expansion(name: &str, x: [usize; 4], wide: Option<usize>, k: usize, conv: Conv2d) -> Case {
+fn expansion(
+    name: &str,
+    x: [usize; 4],
+    wide: Option<usize>,
+    k: usize,
+    conv: Conv2d,
+    with_mean: bool,
+) -> Case {
     let [n, h, w, c_in] = x;
     let c = wide.unwrap_or(c_in);
     let p = conv.padding;
     let along = |size: usize, pad: usize| (size + pad - k) / conv.stride + 1;
     let y = Shape::from([n, along(h, p.top + p.bottom), along(w, p.left + p.right), c]);
+    // Beyond the 6 of a ReLU6.
+    let scale = if conv.activation == Activation::Relu6 {
+        4.0
+    } else {
+        1.0
+    };
     let mut inputs = vec![
-        Input::constant(x),
+        Input::constant(x).range(0.0, scale),
         Input::constant([k, k, c]),
         Input::constant([c]),
     ];
@@ -70,7 +111,11 @@ fn expansion(name: &str, x: [usize; 4], wide: Option<usize>, k: usize, conv: Con
     };
     Case {
         operator: "bottleneck",
-        name: format!("expand {name} {}", Shape::from(x)),
+        name: format!(
+            "expand {name} {}{}",
+            Shape::from(x),
+            if with_mean { "" } else { ", no mean" }
+        ),
         inputs,
         reference: Box::new(move |i| {
             let wide = match i.get(3) {
@@ -78,6 +123,9 @@ fn expansion(name: &str, x: [usize; 4], wide: Option<usize>, k: usize, conv: Con
                 None => i[0].clone(),
             };
             let y = depthwise(&wide, &i[1], &i[2], conv, y);
+            if !with_mean {
+                return vec![y];
+            }
             let mut mean = Array::zeros([n, 1, 1, c]);
             let pixels = y.data.len() / n / c;
             for (at, value) in y.data.iter().enumerate() {
@@ -87,7 +135,10 @@ fn expansion(name: &str, x: [usize; 4], wide: Option<usize>, k: usize, conv: Con
         }),
         run: Box::new(move |tape, i| {
             let layer = i.get(3).map(|weight| [weight, &i[4]]);
-            let (y, mean) = expand(tape, &i[0], layer, [&i[1], &i[2]], conv)?;
+            if !with_mean {
+                return Ok(vec![expand(tape, &i[0], layer, [&i[1], &i[2]], conv)?]);
+            }
+            let (y, mean) = expand_with_mean(tape, &i[0], layer, [&i[1], &i[2]], conv)?;
             Ok(vec![y, mean])
         }),
         cost: Cost::new(2 * (layer[0] + k * k * y.len()), read_and_written),

@@ -86,6 +86,33 @@ pub fn cases() -> Vec<Case> {
             with(Activation::LeakyRelu(0.2), zeros(1)),
             false,
         ),
+        geometry(
+            "relu6",
+            [2, 4, 5, 3],
+            [3, 3],
+            4,
+            with(Activation::Relu6, replicate(1)),
+            false,
+        ),
+        geometry(
+            "1x1, relu6",
+            [1, 5, 7, 9],
+            [1, 1],
+            6,
+            with(Activation::Relu6, zeros(0)),
+            false,
+        ),
+        geometry(
+            "stem, relu6",
+            [1, 13, 16, 3],
+            [3, 3],
+            33,
+            Conv2d {
+                stride: 2,
+                ..with(Activation::Relu6, Padding::asymmetric(0, 1))
+            },
+            false,
+        ),
         geometry("residual", [2, 4, 3, 5], [1, 1], 5, conv(zeros(0)), true),
         geometry(
             "silu, residual",
@@ -164,6 +191,14 @@ pub fn cases() -> Vec<Case> {
             false,
         ),
         geometry(
+            "many tiles, relu6, residual",
+            [2, 23, 21, 17],
+            [3, 3],
+            35,
+            with(Activation::Relu6, zeros(1)),
+            true,
+        ),
+        geometry(
             "many tiles, replicate",
             [3, 19, 22, 33],
             [3, 3],
@@ -216,6 +251,9 @@ fn case(g: Geometry) -> Case {
     ];
     if residual {
         inputs.push(Input::variable(y));
+    }
+    if conv.activation == Activation::Relu6 {
+        inputs[0].scale = 4.0; // beyond 6
     }
     inputs
         .iter_mut()

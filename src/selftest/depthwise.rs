@@ -77,6 +77,18 @@ pub fn cases() -> Vec<Case> {
             conv(3, Padding::asymmetric(1, 0), Activation::RELU),
         ),
         (
+            "relu6, stride 2",
+            [2, 7, 9, 7],
+            5,
+            conv(2, Padding::asymmetric(1, 2), Activation::Relu6),
+        ),
+        (
+            "wide, relu6",
+            [1, 9, 11, 36],
+            3,
+            conv(1, zeros(1), Activation::Relu6),
+        ),
+        (
             "1x1, a folded grid",
             [1, 1, 1, 32_769],
             1,
@@ -95,11 +107,17 @@ pub fn cases() -> Vec<Case> {
         let along = |size: usize, pad: usize| (size + pad - k) / conv.stride + 1;
         let y = Shape::from([n, along(h, p.top + p.bottom), along(w, p.left + p.right), c]);
         let weight = Shape::from([k, k, c]);
+        // Beyond the 6 of a ReLU6.
+        let scale = if conv.activation == Activation::Relu6 {
+            5.0
+        } else {
+            1.0
+        };
         Case {
             operator: "depthwise",
             name: format!("{name} {}", Shape::from(x)),
             inputs: vec![
-                Input::constant(x),
+                Input::constant(x).range(0.0, scale),
                 Input::constant(weight),
                 Input::constant([c]),
             ],

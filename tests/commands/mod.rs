@@ -14,6 +14,7 @@ mod profile;
 mod shipped;
 mod subgroups;
 mod weights;
+mod wheels;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -174,20 +175,7 @@ impl Workplace {
 
     /// Seeded weights of EfficientNet-B0 as timm names them, in `file`; `edit` may change them.
     fn weights(&self, file: &str, seed: u64, edit: impl FnOnce(&mut Tensors)) {
-        let text = include_str!("../reference/state_dicts.json");
-        let dicts: Value = serde_json::from_str(text).unwrap();
-        let mut tensors = Tensors::new();
-        for (name, shape) in dicts["timm b0"].as_object().unwrap() {
-            let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
-            let count = shape.iter().product();
-            let fan_in = shape.iter().skip(1).product::<usize>() as f64;
-            let data = match shape.len() {
-                4 => named_tensor(name, count, (6.0 / fan_in).sqrt(), seed),
-                _ if name.ends_with("bias") || name.ends_with("mean") => vec![0.0; count],
-                _ => vec![1.0; count],
-            };
-            tensors.insert(name.clone(), (shape, data));
-        }
+        let mut tensors = seeded_tensors("timm b0", seed);
         edit(&mut tensors);
         let list: Vec<_> = tensors.into_iter().map(|(n, (s, d))| (n, s, d)).collect();
         write_safetensors(&self.path(file), &list, Default::default()).unwrap();
@@ -199,6 +187,25 @@ type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
 /// Name → shape and values.
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Seeded weights of a state dict in the reference, such as `timm b0`.
+fn seeded_tensors(dict: &str, seed: u64) -> Tensors {
+    let text = include_str!("../reference/state_dicts.json");
+    let dicts: Value = serde_json::from_str(text).unwrap();
+    let mut tensors = Tensors::new();
+    for (name, shape) in dicts[dict].as_object().unwrap() {
+        let shape: Vec<usize> = serde_json::from_value(shape.clone()).unwrap();
+        let count = shape.iter().product();
+        let fan_in = shape.iter().skip(1).product::<usize>() as f64;
+        let data = match shape.len() {
+            4 => named_tensor(name, count, (6.0 / fan_in).sqrt(), seed),
+            _ if name.ends_with("bias") || name.ends_with("mean") => vec![0.0; count],
+            _ => vec![1.0; count],
+        };
+        tensors.insert(name.clone(), (shape, data));
+    }
+    tensors
+}
 
 fn train_line(line: &str) -> String {
     let settings = SMALL.map(|s| format!(" --set {s}")).concat();

@@ -1,6 +1,7 @@
 //! Everything that PyTorch was asked about (`tools/reference.py`), compared.
 
 mod extractor;
+mod lite;
 mod models;
 mod operators;
 

@@ -132,6 +132,7 @@ fn run(op: &str, call: &Call) -> Ran {
             (outputs, vec![("dx", xt), ("dweight", wt), ("dbias", bt)])
         }
         "relu" => pointwise(Activation::RELU),
+        "relu6" => pointwise(Activation::Relu6),
         "silu" => pointwise(Activation::Silu),
         "sigmoid" => pointwise(Activation::Sigmoid),
         "leaky_relu" => pointwise(Activation::LeakyRelu(call.number("slope") as f32)),

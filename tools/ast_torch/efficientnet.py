@@ -1,4 +1,4 @@
-"""EfficientNet V1 and V2-B0 as a table of stages (spec section 2), with timm's parameter names.
+"""EfficientNet V1, V2-B0 and Lite as a table of stages (spec section 2), with timm's parameter names.
 
 Only the part up to a tap is built; the padding is selectable: `same`, `same456`, `symmetric`.
 """
@@ -24,6 +24,7 @@ class Block:
     expand: int
     kernel: int
     stride: int
+    squeezed: bool  # has it squeeze-and-excite?
 
 
 # (expand, channels, blocks, stride, kernel) of B0.
@@ -37,8 +38,10 @@ V1_STAGES = (
     (6, 320, 1, 1, 3),
 )
 V1_SCALES = {"b0": (1.0, 1.0), "b5": (1.6, 2.2)}
+# No squeeze-and-excite, ReLU6; neither the stem's width nor the first and last stage's depth is scaled.
+LITE_SCALES = {"lite0": (1.0, 1.0), "lite1": (1.0, 1.1), "lite2": (1.1, 1.2), "lite3": (1.2, 1.4), "lite4": (1.4, 1.8)}
 # Side of the pictures that a model was designed for: `same456` pads for it.
-NATIVE = {"b0": 224, "b5": 456, "v2-b0": 224}
+NATIVE = {"b0": 224, "b5": 456, "v2-b0": 224, "lite0": 224, "lite1": 240, "lite2": 260, "lite3": 280, "lite4": 300}
 # (kind, expand, channels, blocks, stride, kernel); width already rounded, squeeze-and-excite where inverted.
 V2_B0_STAGES = (
     ("plain", 1, 16, 1, 1, 3),
@@ -57,15 +60,24 @@ def round_channels(value):
 
 
 def table(model, stages=6):
-    """(stem channels, blocks) of "b0", "b5" or "v2-b0", up to and including stage `stages` (1-based)."""
+    """(stem channels, blocks) of "b0", "b5", "v2-b0", "lite0" to "lite4", up to stage `stages` (1-based)."""
     if model == "v2-b0":
         stem, rows = 32, V2_B0_STAGES
     else:
-        width, depth = V1_SCALES[model]
-        stem = round_channels(32 * width)
+        lite = model in LITE_SCALES
+        width, depth = (LITE_SCALES if lite else V1_SCALES)[model]
+        stem = 32 if lite else round_channels(32 * width)
+        ends = (0, len(V1_STAGES) - 1) if lite else ()
         rows = [
-            ("inverted" if e > 1 else "separable", e, round_channels(c * width), math.ceil(n * depth), s, k)
-            for e, c, n, s, k in V1_STAGES
+            (
+                "inverted" if e > 1 else "separable",
+                e,
+                round_channels(c * width),
+                n if place in ends else math.ceil(n * depth),
+                s,
+                k,
+            )
+            for place, (e, c, n, s, k) in enumerate(V1_STAGES)
         ]
     blocks, inputs = [], stem
     for stage, (kind, expand, outputs, count, stride, kernel) in enumerate(rows[:stages]):
@@ -79,6 +91,7 @@ def table(model, stages=6):
                     expand,
                     kernel,
                     stride if index == 0 else 1,
+                    kind in ("inverted", "separable") and model not in LITE_SCALES,
                 )
             )
             inputs = outputs
@@ -102,6 +115,7 @@ class EfficientNet(nn.Module):
     def __init__(self, model, stages=6, padding="same"):
         super().__init__()
         self.padding, self.native = padding, NATIVE[model]
+        self.activation = F.relu6 if model in LITE_SCALES else F.silu
         stem, self.table = table(model, stages)
         self.layers = nn.ModuleDict()
         self._conv("conv_stem", 3, stem, 3)
@@ -133,8 +147,9 @@ class EfficientNet(nn.Module):
         depth_norm, project, project_norm = names_of(b)
         self._conv(f"{b.name}.conv_dw", middle, middle, b.kernel, groups=middle)
         self._norm(f"{b.name}.{depth_norm}", middle)
-        self._conv(f"{b.name}.se.conv_reduce", middle, squeezed, 1, bias=True)
-        self._conv(f"{b.name}.se.conv_expand", squeezed, middle, 1, bias=True)
+        if b.squeezed:
+            self._conv(f"{b.name}.se.conv_reduce", middle, squeezed, 1, bias=True)
+            self._conv(f"{b.name}.se.conv_expand", squeezed, middle, 1, bias=True)
         self._conv(f"{b.name}.{project}", middle, b.outputs, 1)
         self._norm(f"{b.name}.{project_norm}", b.outputs)
 
@@ -150,23 +165,24 @@ class EfficientNet(nn.Module):
     def run_block(self, x, b, fixed):
         name, shortcut = b.name, x
         if b.kind == "plain":
-            x = F.silu(self.layer(f"{name}.bn1")(self.conv(x, f"{name}.conv", b.stride, fixed)))
+            x = self.activation(self.layer(f"{name}.bn1")(self.conv(x, f"{name}.conv", b.stride, fixed)))
         elif b.kind == "fused":
-            x = F.silu(self.layer(f"{name}.bn1")(self.conv(x, f"{name}.conv_exp", b.stride, fixed)))
+            x = self.activation(self.layer(f"{name}.bn1")(self.conv(x, f"{name}.conv_exp", b.stride, fixed)))
             x = self.layer(f"{name}.bn2")(self.conv(x, f"{name}.conv_pwl"))
         else:
             if b.kind == "inverted":
-                x = F.silu(self.layer(f"{name}.bn1")(self.conv(x, f"{name}.conv_pw")))
+                x = self.activation(self.layer(f"{name}.bn1")(self.conv(x, f"{name}.conv_pw")))
             depth_norm, project, project_norm = names_of(b)
-            x = F.silu(self.layer(f"{name}.{depth_norm}")(self.conv(x, f"{name}.conv_dw", b.stride, fixed)))
-            gate = F.silu(self.conv(x.mean(dim=(2, 3), keepdim=True), f"{name}.se.conv_reduce"))
-            x = x * torch.sigmoid(self.conv(gate, f"{name}.se.conv_expand"))
+            x = self.activation(self.layer(f"{name}.{depth_norm}")(self.conv(x, f"{name}.conv_dw", b.stride, fixed)))
+            if b.squeezed:
+                gate = F.silu(self.conv(x.mean(dim=(2, 3), keepdim=True), f"{name}.se.conv_reduce"))
+                x = x * torch.sigmoid(self.conv(gate, f"{name}.se.conv_expand"))
             x = self.layer(f"{name}.{project_norm}")(self.conv(x, f"{name}.{project}"))
         return x + shortcut if b.stride == 1 and b.inputs == b.outputs else x
 
     def forward(self, x, taps=None):
         fixed = self.native
-        x = F.silu(self.layer("bn1")(self.conv(x, "conv_stem", 2, fixed)))
+        x = self.activation(self.layer("bn1")(self.conv(x, "conv_stem", 2, fixed)))
         fixed = math.ceil(fixed / 2)
         if taps is not None:
             taps["stem"] = x

@@ -1,7 +1,8 @@
-"""EfficientNet-B0 and B5 with seeded weights, each stage, three paddings; equal to the three libraries."""
+"""EfficientNets with seeded weights, each stage: B0 and B5 in three paddings, Lite in its own; equal to the libraries."""
 
 import json
 
+import efficientnet_lite_pytorch
 import efficientnet_pytorch
 import timm
 import torch
@@ -12,17 +13,19 @@ from .efficientnet import EfficientNet, calibrate, names_of, seed_parameters
 from .storage import Store, to_nhwc
 
 SIZES = {"b0": (96, 160), "b5": (128, 128)}
+# Sides that `same` pads as for the native size, stage by stage: all that efficientnet_lite_pytorch can.
+LITE_SIZES = {"lite0": (96, 160), "lite2": (68, 132), "lite4": (76, 140)}
 CALIBRATION = (256, 256)
 PADDINGS = ("same", "same456", "symmetric")
 
 
 def picture(name, size):
-    return generator.normalised(generator.picture(name, *size))
+    return generator.normalised(generator.picture(name, *size), lite=name.startswith("lite"))
 
 
-def build(model, padding):
-    """The seeded, calibrated extractor up to stage 6, in f64."""
-    network = EfficientNet(model, padding=padding).double()
+def build(model, padding, stages=6):
+    """The seeded, calibrated extractor up to a stage, in f64."""
+    network = EfficientNet(model, stages, padding=padding).double()
     seed_parameters(network, f"{model}.")
     pictures = torch.cat([picture(f"{model}.calibration{i}", CALIBRATION) for i in range(2)])
     return calibrate(network, pictures)
@@ -89,6 +92,9 @@ def load(peer, named):
 
 def peer_features(model, network, pixels):
     """The same features from the library that has this padding."""
+    if model in LITE_SIZES:
+        peer = efficientnet_lite_pytorch.EfficientNet.from_name(f"efficientnet-{model}")
+        return blocks_of(load(peer, rename(network, "efficientnet_pytorch")), network, pixels)
     if network.padding == "same":
         peer = load(timm.create_model(f"tf_efficientnet_{model}"), network.named())
         return peer.blocks[:6](peer.bn1(peer.conv_stem(pixels)))
@@ -99,6 +105,11 @@ def peer_features(model, network, pixels):
         efficientnet_pytorch.EfficientNet.from_name(f"efficientnet-{model}"),
         rename(network, "efficientnet_pytorch"),
     )
+    return blocks_of(peer, network, pixels)
+
+
+def blocks_of(peer, network, pixels):
+    """Of efficientnet_pytorch or its copy: the features after as many blocks as `network` has."""
     x = peer._swish(peer._bn0(peer._conv_stem(pixels)))
     for block in peer._blocks[: len(network.table)]:
         x = block(x)
@@ -157,9 +168,45 @@ def write(folder):
     store.write(folder / "efficientnet.safetensors")
 
 
+def write_lite(folder):
+    """efficientnet_lite.safetensors"""
+    store = Store("EfficientNet-Lite0, 2 and 4, all seven stages, computed in f64")
+    store.metadata["settings"] = json.dumps(
+        {
+            "sizes": LITE_SIZES,
+            "bn_eps": 1e-3,
+            "parameters": "as in efficientnet.safetensors, generator name = 'lite0.' ... + timm's tf_efficientnet_lite name",
+            "input": "as in efficientnet.safetensors, but (pixel - 127) / 128",
+            "taps": "MODEL.same.stem (after ReLU6), .stage1 ... .stage7 (after the stage's last block)",
+        }
+    )
+    for model, size in LITE_SIZES.items():
+        network = build(model, "same", stages=7)
+        for name, value in network.named():
+            if "running" in name:
+                store.add(f"{model}.same.{name}", value.numpy())
+        pixels = picture(f"{model}.picture", size)
+        found = features(network, pixels)
+        check_peer(model, network, pixels, found["stage7"])
+        for name, value in found.items():
+            store.add_sampled(f"{model}.same.{name}", to_nhwc(value))
+    store.write(folder / "efficientnet_lite.safetensors")
+
+
+def shapes_of(peer):
+    """Names and shapes of a state dict."""
+    return {name: list(value.shape) for name, value in peer.state_dict().items()}
+
+
 def write_state_dicts(folder):
     """state_dicts.json: names and shapes of the full state dicts (shapes as PyTorch has them)."""
     dicts = {}
+    for model in LITE_SIZES:
+        peers = {
+            "timm": timm.create_model(f"tf_efficientnet_{model}"),
+            "efficientnet_pytorch": efficientnet_lite_pytorch.EfficientNet.from_name(f"efficientnet-{model}"),
+        }
+        dicts |= {f"{scheme} {model}": shapes_of(peer) for scheme, peer in peers.items()}
     for model in SIZES:
         peers = {
             "timm": timm.create_model(f"tf_efficientnet_{model}"),
@@ -167,9 +214,7 @@ def write_state_dicts(folder):
             "efficientnet_pytorch": efficientnet_pytorch.EfficientNet.from_name(f"efficientnet-{model}"),
         }
         for scheme, peer in peers.items():
-            dicts[f"{scheme} {model}"] = {
-                name: list(value.shape) for name, value in peer.state_dict().items()
-            }
+            dicts[f"{scheme} {model}"] = shapes_of(peer)
     lines = []
     for title, shapes in dicts.items():
         lines.append(f"{json.dumps(title)}: {json.dumps(shapes, separators=(',', ':'))}")

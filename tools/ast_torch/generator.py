@@ -67,9 +67,11 @@ def picture(name, height, width, base_seed=BASE_SEED):
     return np.floor(255.0 * np.clip(value, 0.0, 1.0) + 0.5).astype(np.uint8)
 
 
-def normalised(pixels):
-    """8-bit pixels [H, W, 3] -> N,C,H,W f64 with ImageNet mean and standard deviation."""
+def normalised(pixels, lite=False):
+    """8-bit pixels [H, W, 3] -> N,C,H,W f64 with ImageNet mean and standard deviation; `lite`: (x - 127) / 128."""
     mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    if lite:
+        mean, deviation = 127.0 / 255.0, 128.0 / 255.0
     value = (pixels.astype(np.float64) / 255.0 - mean) / deviation
     return torch.from_numpy(value).permute(2, 0, 1)[None].contiguous()
 

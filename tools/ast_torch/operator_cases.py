@@ -158,6 +158,9 @@ def pointwise(new):
         case = new(name, name)
         x = case.map("x", (2, 5, 7, 6), 4.0)
         case.finish({"y": function(x)}, {"x": x})
+    case = new("relu6", "relu6")
+    x = case.map("x", (2, 5, 7, 6), 10.0)
+    case.finish({"y": F.relu6(x)}, {"x": x})
     for name, slope in slopes.items():
         case = new(name, "leaky_relu", slope=slope)
         x = case.map("x", (2, 5, 7, 6), 4.0)

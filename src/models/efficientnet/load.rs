@@ -6,6 +6,7 @@ use super::{Backbone, Block, BlockSpec, EfficientNet, Layer, Padding};
 use crate::nn::layers::Conv;
 use crate::nn::random::named_tensor;
 use crate::nn::weights::{Array, Weights};
+use crate::ops::Activation;
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
 use std::collections::BTreeSet;
@@ -126,12 +127,18 @@ fn build(
     };
     let blocks = backbone.blocks.iter().enumerate();
     let blocks = blocks
-        .map(|(i, spec)| block(i, spec, scheme, source))
+        .map(|(i, spec)| block(i, spec, backbone.activation, scheme, source))
         .collect::<Result<_>>()?;
     Ok((stem, blocks))
 }
 
-fn block(index: usize, spec: &BlockSpec, scheme: Scheme, source: &mut dyn Source) -> Result<Block> {
+fn block(
+    index: usize,
+    spec: &BlockSpec,
+    activation: Activation,
+    scheme: Scheme,
+    source: &mut dyn Source,
+) -> Result<Block> {
     let names = scheme.block(index, spec);
     let (k, stride, hidden) = (spec.kernel, spec.stride, spec.hidden());
     let mut layer = |names: &ConvNames, kernel, stride, c_in, c_out, depthwise| {
@@ -173,6 +180,7 @@ fn block(index: usize, spec: &BlockSpec, scheme: Scheme, source: &mut dyn Source
     };
     Ok(Block {
         spec: *spec,
+        activation,
         expand,
         depthwise,
         squeeze,

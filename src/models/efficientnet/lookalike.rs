@@ -39,12 +39,18 @@ fn leading_blocks(network: &Backbone, tensors: &BTreeMap<String, Array>, scheme:
     blocks.take_while(|&block| there(block)).count()
 }
 
-/// Has the file the network's stem, and no block more? A missing stem does not hide the network.
+/// Has the file the network's stem, and no block more? A missing stem does not hide the network. A Lite network
+/// and the one of the same table differ in squeeze-and-excite alone.
 fn fits(network: &Backbone, tensors: &BTreeMap<String, Array>, scheme: Scheme) -> bool {
     let stem = width(tensors, &scheme.stem().0);
     let is_depthwise = |a: &&Array| matches!(a.shape[..], [_, 1, k, _] if k > 1);
     let depthwise = tensors.values().filter(is_depthwise).count();
+    let blocks = || network.blocks.iter().enumerate();
+    let squeezes = |(i, block): (usize, &BlockSpec)| {
+        tensors.contains_key(&format!("{}.weight", scheme.block(i, block).se_reduce))
+    };
     stem.is_none_or(|found| found == network.stem)
         // As there would be in a deeper network of the same widths.
-        && depthwise == network.blocks.iter().filter(|block| !block.fused).count()
+        && depthwise == blocks().filter(|(_, block)| !block.fused).count()
+        && blocks().any(squeezes) == blocks().any(|(_, block)| block.squeezed)
 }

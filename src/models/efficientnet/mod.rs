@@ -3,10 +3,12 @@
 mod load;
 mod lookalike;
 mod names;
+mod normalisation;
 mod table;
 
 pub use lookalike::{lookalike, lookalikes};
 pub use names::Scheme;
+pub use normalisation::Normalisation;
 pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
 
 use crate::nn::layers::{Conv, Parameters};
@@ -30,6 +32,7 @@ struct Layer {
 #[derive(Clone, Debug)]
 struct Block {
     spec: BlockSpec,
+    activation: Activation,
     expand: Option<Layer>,
     depthwise: Option<Layer>,
     /// Reduce and expand, 1×1.
@@ -179,9 +182,10 @@ impl EfficientNet {
         let mut plan = PaddingPlan::new(self.padding, &self.backbone, h, w);
         let padding = plan.next(self.stem.kernel, self.stem.stride);
         let x = tape.constant(x);
+        let f = self.backbone.activation;
         let mut x = match &mut visit {
-            Some(visit) => visit(&self.stem, &x, padding, Activation::Silu, None)?,
-            None => self.stem.run(tape, &x, padding, Activation::Silu, None)?,
+            Some(visit) => visit(&self.stem, &x, padding, f, None)?,
+            None => self.stem.run(tape, &x, padding, f, None)?,
         };
         seen(None, x.tensor())?;
         for (i, block) in self.blocks.iter().enumerate() {
@@ -290,9 +294,7 @@ fn gate(tape: &Tape, squeeze: &[Conv; 2], mean: &Var) -> Result<Var> {
 
 impl Block {
     fn run(&self, tape: &Tape, x: &Var, plan: &mut PaddingPlan) -> Result<Var> {
-        let (Some(depthwise), Some(squeeze), Some(project)) =
-            (&self.depthwise, &self.squeeze, &self.project)
-        else {
+        let (Some(depthwise), Some(project)) = (&self.depthwise, &self.project) else {
             let mut visit = |layer: &Layer,
                              x: &Var,
                              padding: ConvPadding,
@@ -308,12 +310,17 @@ impl Block {
         });
         let expand = expand.as_ref().map(|[weight, bias]| [weight, bias]);
         let padding = plan.next(depthwise.kernel, depthwise.stride);
-        let options = depthwise.options(padding, Activation::Silu);
+        let options = depthwise.options(padding, self.activation);
         let [weight, bias] = &depthwise.constants(tape);
-        let (y, mean) = bottleneck::expand(tape, x, expand, [weight, bias], options)?;
+        let residual = self.spec.residual().then_some(x);
+        let Some(squeeze) = &self.squeeze else {
+            let y = bottleneck::expand(tape, x, expand, [weight, bias], options)?;
+            let linear = Activation::Identity;
+            return project.run(tape, &y, ConvPadding::default(), linear, residual);
+        };
+        let (y, mean) = bottleneck::expand_with_mean(tape, x, expand, [weight, bias], options)?;
         let gate = gate(tape, squeeze, &mean)?;
         let [weight, bias] = &project.constants(tape);
-        let residual = self.spec.residual().then_some(x);
         bottleneck::project(tape, &y, &gate, [weight, bias], residual)
     }
 
@@ -330,11 +337,11 @@ impl Block {
             let padding = plan.next(expand.kernel, expand.stride);
             // The one convolution of a fused block that does not expand ends it.
             let last = residual.filter(|_| self.project.is_none());
-            x = visit(expand, &x, padding, Activation::Silu, last)?;
+            x = visit(expand, &x, padding, self.activation, last)?;
         }
         if let Some(depthwise) = &self.depthwise {
             let padding = plan.next(depthwise.kernel, depthwise.stride);
-            x = visit(depthwise, &x, padding, Activation::Silu, None)?;
+            x = visit(depthwise, &x, padding, self.activation, None)?;
         }
         if let Some(squeeze) = &self.squeeze {
             let gate = gate(tape, squeeze, &mean(tape, &x)?)?;

@@ -9,7 +9,7 @@ pub enum Scheme {
     /// timm's `tf_efficientnet_*`
     Timm,
     Torchvision,
-    /// efficientnet_pytorch (lukemelas)
+    /// efficientnet_pytorch (lukemelas), and its copy for Lite networks
     EfficientNetPytorch,
     /// Keras' layer names with PyTorch's tensor names: the V2-B0 file
     Keras,
@@ -32,6 +32,7 @@ const FIRST_BLOCK: BlockSpec = BlockSpec {
     stage: 0,
     index_in_stage: 0,
     fused: false,
+    squeezed: true,
     expand: 1,
     c_in: 32,
     c_out: 16,

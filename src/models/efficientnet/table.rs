@@ -1,6 +1,7 @@
 //! EfficientNets as data (Tan & Le 2019, 2021): a table of stages and where to tap it.
 
-use crate::ops::conv2d;
+use super::normalisation::Normalisation;
+use crate::ops::{Activation, conv2d};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
@@ -17,24 +18,15 @@ pub enum Padding {
     Same456,
 }
 
-/// Stages of equal blocks.
-#[derive(Clone, Copy, Debug)]
-struct Stage {
-    /// The first convolution of a block is k×k instead of 1×1 + depthwise (V2's early stages).
-    fused: bool,
-    expand: usize,
-    channels: usize,
-    blocks: usize,
-    stride: usize,
-    kernel: usize,
-}
-
 /// One block, as built.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BlockSpec {
     pub stage: usize,
     pub index_in_stage: usize,
+    /// The first convolution is k×k instead of 1×1 + depthwise (V2's early stages).
     pub fused: bool,
+    /// Has it squeeze-and-excite?
+    pub squeezed: bool,
     pub expand: usize,
     pub c_in: usize,
     pub c_out: usize,
@@ -48,9 +40,9 @@ impl BlockSpec {
         self.c_in * self.expand
     }
 
-    /// Width of the squeeze-and-excite, from the block's input; fused blocks have none.
+    /// Width of the squeeze-and-excite, from the block's input.
     pub fn squeeze(&self) -> Option<usize> {
-        (!self.fused).then(|| (self.c_in / 4).max(1))
+        self.squeezed.then(|| (self.c_in / 4).max(1))
     }
 
     /// Is the block's input added to its output?
@@ -70,10 +62,35 @@ pub struct Backbone {
     pub all_blocks: usize,
     /// Side of the pictures it was designed for.
     pub native: usize,
+    /// After every convolution but a block's last.
+    pub activation: Activation,
+    /// Of the pixels that it was trained on.
+    pub normalisation: Normalisation,
 }
 
-/// (expand, channels, blocks, stride, kernel) of B0.
-const V1: [(usize, usize, usize, usize, usize); 7] = [
+/// Stages of equal blocks: (expand, channels, blocks, stride, kernel).
+type Stage = (usize, usize, usize, usize, usize);
+
+/// Networks of one table that differ in width and depth.
+struct Family {
+    /// Their names, without the number.
+    name: &'static str,
+    /// Of the smallest one.
+    stages: &'static [Stage],
+    /// How many stages are of fused blocks.
+    fused: usize,
+    /// Width and depth multipliers, native size.
+    variants: &'static [(f64, f64, usize)],
+    /// Are the stem's width and the first and last stage's depth scaled, too?
+    scales_ends: bool,
+    /// Have blocks that are not fused squeeze-and-excite?
+    squeezed: bool,
+    activation: Activation,
+    normalisation: Normalisation,
+}
+
+/// Stages of B0.
+const V1: [Stage; 7] = [
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
     (6, 40, 2, 2, 5),
@@ -83,26 +100,60 @@ const V1: [(usize, usize, usize, usize, usize); 7] = [
     (6, 320, 1, 1, 3),
 ];
 
-/// Width and depth multipliers and native size of B0 to B7.
-const VARIANTS: [(f64, f64, usize); 8] = [
-    (1.0, 1.0, 224),
-    (1.0, 1.1, 240),
-    (1.1, 1.2, 260),
-    (1.2, 1.4, 300),
-    (1.4, 1.8, 380),
-    (1.6, 2.2, 456),
-    (1.8, 2.6, 528),
-    (2.0, 3.1, 600),
-];
-
-/// (expand, channels, blocks, stride, kernel) of V2-B0; the first three stages are fused.
-const V2_B0: [(usize, usize, usize, usize, usize); 6] = [
-    (1, 16, 1, 1, 3),
-    (4, 32, 2, 2, 3),
-    (4, 48, 2, 2, 3),
-    (4, 96, 3, 2, 3),
-    (6, 112, 5, 1, 3),
-    (6, 192, 8, 2, 3),
+const FAMILIES: [Family; 3] = [
+    Family {
+        name: "efficientnet_b",
+        stages: &V1,
+        fused: 0,
+        variants: &[
+            (1.0, 1.0, 224),
+            (1.0, 1.1, 240),
+            (1.1, 1.2, 260),
+            (1.2, 1.4, 300),
+            (1.4, 1.8, 380),
+            (1.6, 2.2, 456),
+            (1.8, 2.6, 528),
+            (2.0, 3.1, 600),
+        ],
+        scales_ends: true,
+        squeezed: true,
+        activation: Activation::Silu,
+        normalisation: Normalisation::IMAGENET,
+    },
+    Family {
+        name: "efficientnetv2_b",
+        stages: &[
+            (1, 16, 1, 1, 3),
+            (4, 32, 2, 2, 3),
+            (4, 48, 2, 2, 3),
+            (4, 96, 3, 2, 3),
+            (6, 112, 5, 1, 3),
+            (6, 192, 8, 2, 3),
+        ],
+        fused: 3,
+        variants: &[(1.0, 1.0, 224)],
+        scales_ends: true,
+        squeezed: true,
+        activation: Activation::Silu,
+        normalisation: Normalisation::IMAGENET,
+    },
+    // The authors' efficientnet_lite_builder.py; efficientnet_lite_pytorch 0.1.0, utils.py.
+    Family {
+        name: "efficientnet_lite",
+        stages: &V1,
+        fused: 0,
+        variants: &[
+            (1.0, 1.0, 224),
+            (1.0, 1.1, 240),
+            (1.1, 1.2, 260),
+            (1.2, 1.4, 280),
+            (1.4, 1.8, 300),
+        ],
+        scales_ends: false,
+        squeezed: false,
+        activation: Activation::Relu6,
+        normalisation: Normalisation::LITE,
+    },
 ];
 
 /// Rounded to a multiple of 8, never down by more than a tenth.
@@ -119,8 +170,15 @@ fn round_channels(channels: usize, width: f64) -> usize {
 
 /// Every name that [`Backbone::new`] knows.
 pub fn names() -> Vec<String> {
-    let v1 = (0..VARIANTS.len()).map(|i| format!("efficientnet_b{i}"));
-    v1.chain(["efficientnetv2_b0".to_string()]).collect()
+    variants().map(|(name, ..)| name).collect()
+}
+
+/// (name, family, number within it) of every network.
+fn variants() -> impl Iterator<Item = (String, &'static Family, usize)> {
+    FAMILIES.iter().flat_map(|family| {
+        let numbers = 0..family.variants.len();
+        numbers.map(move |n| (format!("{}{n}", family.name), family, n))
+    })
 }
 
 impl Backbone {
@@ -145,80 +203,46 @@ impl Backbone {
     /// # Errors
     /// [`Error::Usage`] for an unknown name or a tap behind the last block.
     pub fn new(name: &str, tap: Option<usize>) -> Result<Self> {
-        let stage = |(expand, channels, blocks, stride, kernel), fused| Stage {
-            fused,
-            expand,
-            channels,
-            blocks,
-            stride,
-            kernel,
+        let found = variants().find(|(known, ..)| known == name);
+        let Some((_, family, number)) = found else {
+            let known = names();
+            let near = known.iter().max_by(|a, b| {
+                strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
+            });
+            let near = near
+                .map(|n| format!("; did you mean `{n}`?"))
+                .unwrap_or_default();
+            return Err(Error::usage(format!(
+                "no backbone `{name}`{near} Known: {}",
+                known.join(", ")
+            )));
         };
-        let variant = name
-            .strip_prefix("efficientnet_b")
-            .and_then(|n| n.parse::<usize>().ok());
-        let (stem, stages, native): (usize, Vec<Stage>, usize) =
-            match variant.and_then(|n| VARIANTS.get(n)) {
-                Some(&(width, depth, native)) => {
-                    let scale = |(expand, channels, blocks, stride, kernel): (
-                        usize,
-                        usize,
-                        usize,
-                        usize,
-                        usize,
-                    )| {
-                        let blocks = (blocks as f64 * depth).ceil() as usize;
-                        stage(
-                            (
-                                expand,
-                                round_channels(channels, width),
-                                blocks,
-                                stride,
-                                kernel,
-                            ),
-                            false,
-                        )
-                    };
-                    (round_channels(32, width), V1.map(scale).into(), native)
-                }
-                None if name == "efficientnetv2_b0" => (
-                    32,
-                    V2_B0
-                        .iter()
-                        .enumerate()
-                        .map(|(i, &s)| stage(s, i < 3))
-                        .collect(),
-                    224,
-                ),
-                None => {
-                    let known = names();
-                    let near = known.iter().max_by(|a, b| {
-                        strsim::jaro_winkler(a, name).total_cmp(&strsim::jaro_winkler(b, name))
-                    });
-                    let near = near
-                        .map(|n| format!("; did you mean `{n}`?"))
-                        .unwrap_or_default();
-                    return Err(Error::usage(format!(
-                        "no backbone `{name}`{near} Known: {}",
-                        known.join(", ")
-                    )));
-                }
-            };
+        let (width, depth, native) = family.variants[number];
+        let stem = round_channels(32, if family.scales_ends { width } else { 1.0 });
         let mut blocks = Vec::new();
         let mut c_in = stem;
-        for (stage, s) in stages.iter().enumerate() {
-            for index_in_stage in 0..s.blocks {
-                let stride = if index_in_stage == 0 { s.stride } else { 1 };
+        for (stage, &(expand, channels, count, stride, kernel)) in family.stages.iter().enumerate()
+        {
+            let is_end = stage == 0 || stage + 1 == family.stages.len();
+            let count = match is_end && !family.scales_ends {
+                true => count,
+                false => (count as f64 * depth).ceil() as usize,
+            };
+            let c_out = round_channels(channels, width);
+            let fused = stage < family.fused;
+            for index_in_stage in 0..count {
                 blocks.push(BlockSpec {
                     stage,
                     index_in_stage,
-                    fused: s.fused,
-                    expand: s.expand,
+                    fused,
+                    squeezed: family.squeezed && !fused,
+                    expand,
                     c_in,
-                    c_out: s.channels,
-                    kernel: s.kernel,
-                    stride,
+                    c_out,
+                    kernel,
+                    stride: if index_in_stage == 0 { stride } else { 1 },
                 });
-                c_in = s.channels;
+                c_in = c_out;
             }
         }
         let all_blocks = blocks.len();
@@ -238,6 +262,8 @@ impl Backbone {
             blocks,
             all_blocks,
             native,
+            activation: family.activation,
+            normalisation: family.normalisation,
         })
     }
 
@@ -333,6 +359,48 @@ mod tests {
         assert_eq!(counts, [3, 5, 5, 7, 7, 9]);
         let v2 = Backbone::new("efficientnetv2_b0", None).unwrap();
         assert_eq!((v2.channels(), v2.stride()), (192, 32));
+    }
+
+    /// What `EfficientNet.from_name` of efficientnet_lite_pytorch 0.1.0 builds: blocks and channels of each
+    /// stage; the stem has 32 channels in all.
+    #[test]
+    fn lite_networks_are_as_in_the_package() {
+        for (name, counts, channels) in [
+            (
+                "efficientnet_lite0",
+                [1, 2, 2, 3, 3, 4, 1],
+                [16, 24, 40, 80, 112, 192, 320],
+            ),
+            (
+                "efficientnet_lite1",
+                [1, 3, 3, 4, 4, 5, 1],
+                [16, 24, 40, 80, 112, 192, 320],
+            ),
+            (
+                "efficientnet_lite2",
+                [1, 3, 3, 4, 4, 5, 1],
+                [16, 24, 48, 88, 120, 208, 352],
+            ),
+            (
+                "efficientnet_lite3",
+                [1, 3, 3, 5, 5, 6, 1],
+                [24, 32, 48, 96, 136, 232, 384],
+            ),
+            (
+                "efficientnet_lite4",
+                [1, 4, 4, 6, 6, 8, 1],
+                [24, 32, 56, 112, 160, 272, 448],
+            ),
+        ] {
+            let lite = Backbone::whole(name).unwrap();
+            assert_eq!(lite.stem, 32);
+            assert!(lite.blocks.iter().all(|block| block.squeeze().is_none()));
+            for stage in 0..7 {
+                let blocks = || lite.blocks.iter().filter(|block| block.stage == stage);
+                assert_eq!(blocks().count(), counts[stage], "{name}");
+                assert!(blocks().all(|b| b.c_out == channels[stage]), "{name}");
+            }
+        }
     }
 
     /// (before, after) of the stem and of the blocks with stride 2, for a picture of 768 pixels.

@@ -28,6 +28,7 @@ pub(super) fn forward(p: &Params, inputs: &[Vec<f32>], pixel: usize) -> Vec<f64>
         1 => y.max(0.0) + f64::from(p.slope) * y.min(0.0),
         2 => y / (1.0 + (-y).exp()),
         3 => 1.0 / (1.0 + (-y).exp()),
+        4 => y.clamp(0.0, 6.0),
         _ => y,
     };
     sums.into_iter().map(f).collect()
@@ -100,6 +101,7 @@ mod tests {
             (3, 2, 2, 0, 1, 1, Activation::LeakyRelu(0.2)),
             (1, 1, 1, 0, 0, 0, Activation::Sigmoid),
             (5, 5, 1, 2, 2, 1, Activation::Identity),
+            (3, 3, 1, 1, 1, 0, Activation::Relu6),
         ] {
             let (h, w) = (7, 6);
             let along = |size: u32, k: u32, before: u32| (size + 2 * before - k) / stride + 1;
