@@ -42,6 +42,7 @@ fn presets_are_those_of_the_specification() {
         assert_eq!(config.train.weight_decay, 1e-5);
         // Not in the paper, so not in its presets.
         assert!(!config.input.standardise && config.train.hold_out == 0.0);
+        assert!(!config.teacher.whitening && config.score.source == ScoreSource::Distance);
         assert_eq!(config.train.schedule, Schedule::Constant);
         assert_eq!(config.input.image_size, ImageSize::Pixels(768));
         assert_eq!(config.depth.size, 192);
@@ -57,8 +58,10 @@ fn presets_are_valid_and_survive_toml_and_json() {
     for name in Config::PRESETS {
         let mut config = Config::preset(name).unwrap();
         config.validate().unwrap();
-        config.set("backbone.tap=4").unwrap();
-        assert_eq!(from_text(&config.to_toml().unwrap()).unwrap(), config);
+        for tap in ["backbone.tap=4", "backbone.tap=[4, 10]"] {
+            config.set(tap).unwrap();
+            assert_eq!(from_text(&config.to_toml().unwrap()).unwrap(), config);
+        }
         for auto in ["backbone.tap=auto", "input.image_size=auto"] {
             config.set(auto).unwrap();
         }
@@ -95,6 +98,8 @@ fn every_choice_can_be_set() {
         "teacher.hidden=32",
         "teacher.kernels=3,5",
         "teacher.clamp=2.5",
+        "teacher.whitening=true",
+        "teacher.shrinkage=0.1",
         "student.kind=flow",
         "student.width=64",
         "student.blocks=8",
@@ -110,6 +115,7 @@ fn every_choice_can_be_set() {
         "train.hold_out=0.2",
         "train.seed=7",
         "score.image=mean",
+        "score.top=0.1",
         "score.source=likelihood",
     ];
     let mut keys: Vec<&str> = settings.map(|s| s.split('=').next().unwrap()).to_vec();
@@ -179,7 +185,7 @@ fn wrong_values_are_refused_with_what_was_expected() {
             "input.image_size=-64",
             "expected \"auto\" or a whole number of pixels",
         ),
-        ("backbone.tap=last", "expected \"auto\" or a block index"),
+        ("backbone.tap=last", "expected \"auto\", a block index"),
         ("backbone.name=3", "expected a text"),
         ("teacher.hidden", "expected key=value"),
     ] {

@@ -180,7 +180,7 @@ fn refused(config: &Config, source: &Source, words: &[&str]) {
 fn auto_is_what_the_weights_are() {
     let folder = tempfile::tempdir().unwrap();
     let b0 = |tap, side| {
-        let (tap, side) = (Tap::Block(tap), ImageSize::Pixels(side));
+        let (tap, side) = (Tap::Blocks(vec![tap]), ImageSize::Pixels(side));
         ("efficientnet_b0".to_string(), tap, side)
     };
     // Random, but as large as the shipped one; or as it was asked for.
@@ -206,7 +206,7 @@ fn auto_is_what_the_weights_are() {
     let v2 = Source::Named(v2);
     let expected = (
         "efficientnetv2_b0".to_string(),
-        Tap::Block(20),
+        Tap::Blocks(vec![20]),
         ImageSize::Pixels(768),
     );
     assert_eq!(chosen(&tiny(&[]), &v2), expected);

@@ -44,21 +44,21 @@ impl Choice {
         let shipped = weights
             .as_ref()
             .map_or(open, |weights| shipped::is(&weights.sha256));
-        let tap = match config.backbone.tap {
-            Tap::Auto if shipped => Some(shipped::TAP),
-            Tap::Auto => None,
-            Tap::Block(block) => Some(block),
+        let network = match config.backbone.tap.blocks() {
+            Some(blocks) => Backbone::tapped(&name, blocks)?,
+            None if shipped => Backbone::tapped(&name, shipped::TAPS)?,
+            None => {
+                let whole = Backbone::new(&name, None)?;
+                // A file that was cut before the sixth stage ends means its last block.
+                match last.filter(|&last| last < whole.blocks.len() - 1) {
+                    Some(last) => Backbone::new(&name, Some(last))?,
+                    None => whole,
+                }
+            }
         };
-        let mut network = Backbone::new(&name, tap)?;
-        // A file that was cut before the sixth stage ends means its last block.
-        if let (Tap::Auto, Some(last)) = (config.backbone.tap, last)
-            && last < network.blocks.len() - 1
-        {
-            network = Backbone::new(&name, Some(last))?;
-        }
         let mut concrete = config.clone();
         concrete.backbone.name = network.name.clone();
-        concrete.backbone.tap = Tap::Block(network.blocks.len() - 1);
+        concrete.backbone.tap = Tap::Blocks(network.taps.clone());
         let side = config.image_side(network.stride());
         concrete.input.image_size = ImageSize::Pixels(side);
         Ok(Self {
@@ -75,11 +75,12 @@ fn check_shipped(config: &Config) -> Result<()> {
         AUTO => shipped::NETWORK,
         name => name,
     };
-    let block = match config.backbone.tap {
-        Tap::Auto => None,
-        Tap::Block(block) => Some(block),
+    let blocks = config.backbone.tap.blocks();
+    // What does not exist needs no weights.
+    match blocks {
+        Some(blocks) => Backbone::tapped(name, blocks)?,
+        None => Backbone::new(name, None)?,
     };
-    Backbone::new(name, block)?; // what does not exist needs no weights
     let public = entries().into_iter().find(|entry| entry.network == name);
     let others = match public.map(|entry| entry.name) {
         Some(public) => {
@@ -96,8 +97,8 @@ fn check_shipped(config: &Config) -> Result<()> {
             shipped::NETWORK
         )));
     }
-    match block {
-        Some(block) if block > last => Err(Error::usage(format!(
+    match blocks.and_then(<[usize]>::last) {
+        Some(&block) if block > last => Err(Error::usage(format!(
             "backbone.tap = {block}: without --weights there is only {own}, which ends with block \
              {last}: tap it there or before, or use {others}, or {seeded}"
         ))),
@@ -130,11 +131,11 @@ pub(super) fn check_picture(given: &Config, concrete: &Config, network: &Backbon
 /// # Errors
 /// No such network or block; a picture that does not go with it.
 pub(super) fn network(config: &Config) -> Result<Backbone> {
-    let tap = match config.backbone.tap {
-        Tap::Auto => None,
-        Tap::Block(block) => Some(block),
+    let name = &config.backbone.name;
+    let network = match config.backbone.tap.blocks() {
+        Some(blocks) => Backbone::tapped(name, blocks)?,
+        None => Backbone::new(name, None)?,
     };
-    let network = Backbone::new(&config.backbone.name, tap)?;
     check_size(config, &network)?;
     Ok(network)
 }

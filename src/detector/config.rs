@@ -92,8 +92,10 @@ pub struct Teacher {
     /// α of the soft clamp of log-scales.
     pub clamp: f64,
     /// Does a linear layer that whitens the features come first? Not in the paper.
+    #[serde(default)]
     pub whitening: bool,
     /// Added to the eigenvalues of the whitening's covariance, as a share of their mean.
+    #[serde(default = "default_shrinkage")]
     pub shrinkage: f64,
 }
 
@@ -135,8 +137,18 @@ pub struct Train {
 pub struct Score {
     pub image: ImageScore,
     /// The share of the map whose mean `top` is.
+    #[serde(default = "default_top")]
     pub top: f64,
     pub source: ScoreSource,
+}
+
+// What models that were made before these keys are read with, and presets begin with.
+fn default_shrinkage() -> f64 {
+    0.01
+}
+
+fn default_top() -> f64 {
+    0.05
 }
 
 impl Config {
@@ -192,7 +204,7 @@ impl Config {
                 kernels: vec![3, 3, 3, 5],
                 clamp: 3.0,
                 whitening: false,
-                shrinkage: 0.01,
+                shrinkage: default_shrinkage(),
             },
             student: Student {
                 kind: StudentKind::Cnn,
@@ -214,7 +226,7 @@ impl Config {
             },
             score: Score {
                 image: ImageScore::Mean,
-                top: 0.05,
+                top: default_top(),
                 source: ScoreSource::Distance,
             },
         }

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Counts up when the same picture gives other features: old cache entries are then not found.
-const FEATURES: u32 = 2;
+const FEATURES: u32 = 3;
 
 /// Pictures that a seeded backbone is calibrated on, all at once, and their pixels at most: of large ones fewer.
 const CALIBRATION_PICTURES: usize = 8;
@@ -248,9 +248,9 @@ impl Extractor {
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         let precision = if self.device.is_half() { " f16" } else { "" };
         let how = format!(
-            "{FEATURES} {} tap {} {:?} {} {:?}{precision}",
+            "{FEATURES} {} taps {:?} {:?} {} {:?}{precision}",
             net.backbone().name,
-            net.backbone().blocks.len() - 1,
+            net.backbone().taps,
             net.padding(),
             self.image_side(net),
             self.config.input.resize

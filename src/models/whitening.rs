@@ -4,7 +4,7 @@
 //! log-scales are clamped does not find it.
 
 use crate::nn::layers::Conv;
-use crate::ops::conv2d::{Conv2d, Padding};
+use crate::ops::conv2d::{Conv2d, Padding, conv2d};
 use crate::tape::{Tape, Var};
 use crate::tensor::{Device, Tensor};
 use crate::{Error, Result};
@@ -88,7 +88,15 @@ impl Whitening {
     /// As [`crate::ops::conv2d::conv2d`].
     pub fn forward(&self, tape: &Tape, x: &Var) -> Result<(Var, Var)> {
         let [n, h, w, _] = x.tensor().shape().nhwc("whitening")?;
-        let y = (self.conv).run(tape, x, Conv2d::new(Padding::zeros(0)))?;
+        let [weight, bias] = [&self.conv.weight, &self.conv.bias].map(|t| tape.constant(t));
+        let y = conv2d(
+            tape,
+            x,
+            &weight,
+            &bias,
+            None,
+            Conv2d::new(Padding::zeros(0)),
+        )?;
         let log_det = vec![self.log_det; n * h * w];
         let log_det = Tensor::new_f32(x.tensor().device(), [n, h, w, 1], log_det)?;
         Ok((y, tape.constant(&log_det)))
@@ -117,5 +125,78 @@ impl Whitening {
             -log_det,
         )?;
         undone.forward(tape, y)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::random::Random;
+
+    fn run(whitening: &Whitening, x: &[f32], channels: usize) -> Vec<f32> {
+        let tape = Tape::inference();
+        let shape = [1, 1, x.len() / channels, channels];
+        let x = tape.constant(&Tensor::new(&Device::Cpu, shape, x.to_vec()).unwrap());
+        let (y, _) = whitening.forward(&tape, &x).unwrap();
+        y.tensor().to_vec().unwrap()
+    }
+
+    /// Covariance [[2.5, 1.5], [1.5, 2.5]]: eigenvalues 4 and 1 along (1, 1) and (1, -1).
+    #[test]
+    fn two_channels_are_as_by_hand() {
+        let moments = Moments {
+            mean: vec![1.0, -2.0],
+            covariance: DMatrix::from_row_slice(2, 2, &[2.5, 1.5, 1.5, 2.5]),
+        };
+        let whitening = Whitening::of(&Device::Cpu, moments, 0.2).unwrap();
+        // The mean eigenvalue is 2.5: 0.5 is added.
+        let (along, across) = (4.5_f64.powf(-0.5), 1.5_f64.powf(-0.5));
+        let found = run(&whitening, &[2.0, -1.0, 2.0, -3.0], 2);
+        for (found, expected) in found.iter().zip([along, along, across, -across]) {
+            assert!((f64::from(*found) - expected).abs() < 1e-6, "{found:?}");
+        }
+        let log_det = f64::from(whitening.values().unwrap().2);
+        assert!((log_det - (along * across).ln()).abs() < 1e-6, "{log_det}");
+    }
+
+    #[test]
+    fn channels_become_uncorrelated() {
+        let (channels, pixels) = (5, 4000);
+        let mut random = Random::new(3);
+        let mut normal = |n: usize| (0..n).map(|_| random.normal()).collect::<Vec<f64>>();
+        let mix = DMatrix::from_vec(channels, channels, normal(channels * channels));
+        let x = mix * DMatrix::from_vec(channels, pixels, normal(channels * pixels));
+        let mean = x.column_mean();
+        let centred =
+            DMatrix::from_columns(&x.column_iter().map(|c| c - &mean).collect::<Vec<_>>());
+        let moments = Moments {
+            mean: mean.as_slice().to_vec(),
+            covariance: &centred * centred.transpose() / pixels as f64,
+        };
+        let whitening = Whitening::of(&Device::Cpu, moments, 1e-9).unwrap();
+        let values: Vec<f32> = x.iter().map(|&v| v as f32).collect();
+        let y = run(&whitening, &values, channels);
+        let y = DMatrix::from_iterator(channels, pixels, y.iter().map(|&v| f64::from(v)));
+        let covariance = &y * y.transpose() / pixels as f64;
+        let off = (covariance - DMatrix::identity(channels, channels)).amax();
+        assert!(off < 1e-3, "{off}");
+    }
+
+    #[test]
+    fn a_constant_channel_is_let_be_and_no_variation_at_all_is_refused() {
+        let covariance = |diagonal: &[f64]| Moments {
+            mean: vec![7.0; 2],
+            covariance: DMatrix::from_diagonal(&nalgebra::DVector::from_row_slice(diagonal)),
+        };
+        let whitening = Whitening::of(&Device::Cpu, covariance(&[2.0, 0.0]), 0.01).unwrap();
+        let y = run(&whitening, &[8.0, 7.0], 2);
+        assert!(
+            y.iter().all(|v| v.is_finite()) && y[1].abs() < 1e-5,
+            "{y:?}"
+        );
+        for bad in [[0.0, 0.0], [f64::NAN, 1.0]] {
+            let error = Whitening::of(&Device::Cpu, covariance(&bad), 0.01).unwrap_err();
+            assert!(error.to_string().contains("all alike"), "{error}");
+        }
     }
 }

@@ -11,8 +11,11 @@ pub const NAME: &str = "astray-b0";
 /// As `backbone.name` takes it.
 pub const NETWORK: &str = "efficientnet_b0";
 
-/// The last block that is there, and the one that `backbone.tap = "auto"` means.
+/// The last block that is there.
 pub const TAP: usize = 10;
+
+/// What `backbone.tap = "auto"` means.
+pub const TAPS: &[usize] = &[TAP];
 
 /// What it was trained on.
 pub const TRAINING: &str = "drawn images only";

@@ -3,9 +3,11 @@
 use super::{CPU, relative, rms, tensor, values};
 use astray::models::positional::positional_encoding;
 use astray::models::real_nvp::{RealNvp, RealNvpConfig};
+use astray::models::whitening::{Moments, Whitening};
 use astray::nn::random::Random;
 use astray::tape::Tape;
 use astray::tensor::Tensor;
+use nalgebra::DMatrix;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::cell::Cell;
@@ -24,6 +26,8 @@ pub struct Flow {
     pub weight_scale: f32,
     /// γ is uniform in ± this.
     pub gamma: f32,
+    /// Does a whitening come first?
+    pub whitened: bool,
     pub seed: u64,
 }
 
@@ -32,8 +36,8 @@ pub fn flows(channels: std::ops::Range<usize>, pixels: usize) -> impl Strategy<V
     let condition = prop::sample::select(vec![0, 4, 32]);
     let sizes = (channels, condition, 1..=16_usize, kernels, 0.5..4.0_f32);
     let shape = (1..=2_usize, 1..=pixels, 1..=pixels).prop_map(|(n, h, w)| [n, h, w]);
-    let weights = (0.25..4.0_f32, 0.0..4.0_f32, any::<u64>());
-    (sizes, shape, weights).prop_map(|(sizes, shape, (weight_scale, gamma, seed))| {
+    let weights = (0.25..4.0_f32, 0.0..4.0_f32, any::<bool>(), any::<u64>());
+    (sizes, shape, weights).prop_map(|(sizes, shape, (weight_scale, gamma, whitened, seed))| {
         let (channels, condition, hidden, kernels, alpha) = sizes;
         Flow {
             config: RealNvpConfig {
@@ -46,9 +50,21 @@ pub fn flows(channels: std::ops::Range<usize>, pixels: usize) -> impl Strategy<V
             shape,
             weight_scale,
             gamma,
+            whitened,
             seed,
         }
     })
+}
+
+/// A whitening of features that vary together at random.
+fn whitening(channels: usize, seed: u64) -> Whitening {
+    let mut random = Random::new(seed.rotate_left(17));
+    let factors = DMatrix::from_fn(channels, channels, |_, _| random.normal());
+    let moments = Moments {
+        mean: (0..channels).map(|_| random.normal()).collect(),
+        covariance: &factors * factors.transpose() / channels as f64,
+    };
+    Whitening::of(CPU, moments, 0.01).unwrap()
 }
 
 /// A network, its input and its condition.
@@ -84,6 +100,10 @@ impl Flow {
             }
             *parameter = Tensor::new(CPU, parameter.shape(), data).unwrap();
         }
+        let whitening = self
+            .whitened
+            .then(|| whitening(self.config.channels, self.seed));
+        let net = net.whitened_by(whitening);
         let [n, h, w] = self.shape;
         // A stream of its own, so that a flow's first blocks get the same input.
         let mut random = Random::new(!self.seed);

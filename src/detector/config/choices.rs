@@ -120,15 +120,57 @@ pub enum ScoreSource {
     Fusion,
 }
 
-/// Which block of the backbone gives the features.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "NumberOrAuto", into = "NumberOrAuto")]
+/// Which blocks of the backbone give the features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Blocks", into = "Blocks")]
 pub enum Tap {
-    /// The last block of the weights that come with the program; otherwise the backbone's own choice:
-    /// for B5 block 35, the last of its sixth stage.
+    /// Those that go with the weights that come with the program; otherwise the backbone's own choice: for B5
+    /// block 35, the last of its sixth stage.
     Auto,
-    /// The output of this block, counted from 0.
-    Block(usize),
+    /// The outputs of these blocks, counted from 0, ascending: joined along channels, at the size of the first.
+    Blocks(Vec<usize>),
+}
+
+impl Tap {
+    /// The blocks, where they are given.
+    pub fn blocks(&self) -> Option<&[usize]> {
+        match self {
+            Self::Auto => None,
+            Self::Blocks(blocks) => Some(blocks),
+        }
+    }
+}
+
+/// [`Tap`] as TOML spells it: `"auto"`, a number or a list of numbers.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Blocks {
+    One(usize),
+    Several(Vec<usize>),
+    Word(String),
+}
+
+impl TryFrom<Blocks> for Tap {
+    type Error = String;
+
+    fn try_from(value: Blocks) -> Result<Self, String> {
+        match value {
+            Blocks::One(block) => Ok(Self::Blocks(vec![block])),
+            Blocks::Several(blocks) => Ok(Self::Blocks(blocks)),
+            Blocks::Word(word) if word == AUTO => Ok(Self::Auto),
+            Blocks::Word(_) => Err("neither a number, a list of numbers nor \"auto\"".into()),
+        }
+    }
+}
+
+impl From<Tap> for Blocks {
+    fn from(tap: Tap) -> Self {
+        match tap {
+            Tap::Auto => Self::Word(AUTO.into()),
+            Tap::Blocks(blocks) if blocks.len() == 1 => Self::One(blocks[0]),
+            Tap::Blocks(blocks) => Self::Several(blocks),
+        }
+    }
 }
 
 /// Side of the square that a picture is resized to.
@@ -145,7 +187,7 @@ pub enum ImageSize {
 /// What the word `auto` stands for in TOML, beside numbers and names.
 pub const AUTO: &str = "auto";
 
-/// [`Tap`] and [`ImageSize`] as TOML spells them: `"auto"` or a number.
+/// [`ImageSize`] as TOML spells it: `"auto"` or a number.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum NumberOrAuto {
@@ -168,23 +210,6 @@ impl NumberOrAuto {
             Some(number) => Self::Number(number),
             None => Self::Word(AUTO.into()),
         }
-    }
-}
-
-impl TryFrom<NumberOrAuto> for Tap {
-    type Error = String;
-
-    fn try_from(value: NumberOrAuto) -> Result<Self, String> {
-        Ok(value.number()?.map_or(Self::Auto, Self::Block))
-    }
-}
-
-impl From<Tap> for NumberOrAuto {
-    fn from(tap: Tap) -> Self {
-        Self::of(match tap {
-            Tap::Auto => None,
-            Tap::Block(block) => Some(block),
-        })
     }
 }
 

@@ -12,7 +12,9 @@ pub use normalisation::Normalisation;
 pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
 
 use crate::nn::layers::{Conv, Parameters};
+use crate::ops::concat::concat;
 use crate::ops::conv2d::{Conv2d, Padding as ConvPadding, conv2d};
+use crate::ops::resize::{Filter, resize};
 use crate::ops::{
     Activation, bottleneck, depthwise::depthwise, excite::excite, mean::mean, scale::scale,
 };
@@ -149,12 +151,16 @@ impl EfficientNet {
     }
 
     fn at_once(&self, x: &Tensor) -> Result<Tensor> {
-        let mut features = None;
-        self.taps(x, |_, map| {
-            features = Some(map.clone());
+        let mut maps = Vec::new();
+        self.taps(x, |block, map| {
+            maps.extend(
+                block
+                    .filter(|b| self.backbone.taps.contains(b))
+                    .map(|_| map.clone()),
+            );
             Ok(())
         })?;
-        features.ok_or_else(|| Error::shape("efficientnet", "one block or more", "none"))
+        joined(&maps)
     }
 
     /// Calls `seen` with the output of the stem (`None`) and of every block (its index).
@@ -243,6 +249,20 @@ impl EfficientNet {
         }
         Ok(())
     }
+}
+
+/// Maps one behind the other along channels, each at the size of the first, which they are stretched to bilinearly.
+fn joined(maps: &[Tensor]) -> Result<Tensor> {
+    let missing = || Error::shape("efficientnet", "one tap or more", "none");
+    let (first, others) = maps.split_first().ok_or_else(missing)?;
+    let [_, h, w, _] = first.shape().nhwc("efficientnet")?;
+    let tape = Tape::inference();
+    let mut all = tape.constant(first);
+    for map in others {
+        let map = resize(&tape, &tape.constant(map), [h, w], Filter::Bilinear)?;
+        all = concat(&tape, &all, &map)?;
+    }
+    Ok(all.tensor().clone())
 }
 
 impl Layer {

@@ -56,8 +56,11 @@ impl BlockSpec {
 pub struct Backbone {
     pub name: String,
     pub stem: usize,
-    /// Blocks up to and including the tap.
+    /// Blocks up to and including the last tap.
     pub blocks: Vec<BlockSpec>,
+    /// The blocks whose outputs are the features, ascending. Those of several are joined along channels at the
+    /// size of the first, which is the largest.
+    pub taps: Vec<usize>,
     /// All blocks of the network; what lies behind the tap is not built.
     pub all_blocks: usize,
     /// Side of the pictures it was designed for.
@@ -260,10 +263,28 @@ impl Backbone {
             name: name.to_string(),
             stem,
             blocks,
+            taps: vec![tap],
             all_blocks,
             native,
             activation: family.activation,
             normalisation: family.normalisation,
+        })
+    }
+
+    /// A backbone by name, tapped after each of these blocks (ascending).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name, a tap behind the last block, none, or taps out of order.
+    pub fn tapped(name: &str, taps: &[usize]) -> Result<Self> {
+        let is_ascending = taps.windows(2).all(|pair| pair[0] < pair[1]);
+        let Some(&last) = taps.last().filter(|_| is_ascending) else {
+            return Err(Error::usage(format!(
+                "backbone.tap = {taps:?}: expected one block or several in ascending order, such as [10, 14]"
+            )));
+        };
+        Ok(Self {
+            taps: taps.to_vec(),
+            ..Self::new(name, Some(last))?
         })
     }
 
@@ -276,14 +297,15 @@ impl Backbone {
         Self::new(name, Some(last))
     }
 
-    /// Channels at the tap.
+    /// Channels of the features: those at the taps.
     pub fn channels(&self) -> usize {
-        self.blocks.last().map_or(self.stem, |b| b.c_out)
+        self.taps.iter().map(|&tap| self.blocks[tap].c_out).sum()
     }
 
     /// Input pixels per feature pixel.
     pub fn stride(&self) -> usize {
-        2 * self.blocks.iter().map(|b| b.stride).product::<usize>()
+        let blocks = self.blocks.iter().take(self.taps[0] + 1);
+        2 * blocks.map(|b| b.stride).product::<usize>()
     }
 }
 
