@@ -45,7 +45,8 @@
 //!   belongs to one point lies a line of the cache further than a power of two from the next.
 //! - An inverted bottleneck's expansion, depthwise convolution and mean are one kernel on the CPU
 //!   ([`ops::bottleneck`]); on a GPU they are the operators that they are made of. The gate multiplies the
-//!   projection's weights, on a GPU where the map has pixels enough.
+//!   projection's weights, on a GPU where the map has pixels enough. EfficientNet-Lite has neither mean nor gate.
+//! - What pixels become belongs to the network ([`models::efficientnet::Normalisation`]), and follows from its name.
 //! - What a GPU's kernel cannot see at once (a binding may end at 128 MiB) is made in bands of rows, the
 //!   expanded map never whole. Rows are copied to the kernel and back; bits stay the same, save where the number
 //!   of pixels chooses another kernel for a band. Training is not made in bands, nor is what has fewer than four

@@ -88,17 +88,17 @@ pub fn cases() -> Vec<Case> {
         ),
         geometry(
             "relu6",
-            [2, 4, 5, 3],
+            [1, 3, 4, 3],
             [3, 3],
-            4,
+            3,
             with(Activation::Relu6, replicate(1)),
             false,
         ),
         geometry(
             "1x1, relu6",
-            [1, 5, 7, 9],
+            [1, 3, 5, 9],
             [1, 1],
-            6,
+            2,
             with(Activation::Relu6, zeros(0)),
             false,
         ),
@@ -241,9 +241,11 @@ fn case(g: Geometry) -> Case {
         g.c_out,
     ]);
     // Differences of every element would take minutes where there are many; `cpu::winograd` compares
-    // its gradients with the plain ones.
-    let gradient =
-        !matches!(conv.activation, Activation::Silu) && !g.name.starts_with("many tiles");
+    // its gradients with the plain ones. In f16 a y just below 6 becomes 6, where the slope of a ReLU6 is another:
+    // few outputs, few of them near.
+    let gradient = !matches!(conv.activation, Activation::Silu)
+        && !g.name.starts_with("many tiles")
+        && !g.name.starts_with("stem");
     let mut inputs = vec![
         Input::variable(g.x),
         Input::variable(weight),
@@ -253,7 +255,7 @@ fn case(g: Geometry) -> Case {
         inputs.push(Input::variable(y));
     }
     if conv.activation == Activation::Relu6 {
-        inputs[0].scale = 4.0; // beyond 6
+        inputs[0].scale = 8.0; // beyond 6
     }
     inputs
         .iter_mut()

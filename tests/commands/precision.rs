@@ -73,7 +73,7 @@ fn half_precision_is_for_gpus() {
     assert!(run.err.contains("this is for a GPU"), "{}", run.err);
     let told = place.run("selftest --device 0 --precision f16 --operator depthwise");
     let told = told.ok();
-    assert!(told.contains("all 14 cases passed"), "{told}");
+    assert!(told.contains("all 16 cases passed"), "{told}");
 }
 
 #[test]
