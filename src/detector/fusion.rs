@@ -96,3 +96,41 @@ impl Fusion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn maps_are_added_on_the_scale_of_good_parts() {
+        let fusion = Fusion {
+            distance: Scale::of(&[1.0, 2.0, 3.0]).unwrap(),
+            likelihood: Scale {
+                middle: -100.0,
+                high: -50.0,
+            },
+        };
+        // numpy.quantile([1, 2, 3], 0.99) = 2.98.
+        assert!((fusion.distance.high - 2.98).abs() < 1e-6);
+        let found = fusion.apply(
+            &[2.98, 2.0, 0.0, 1.0],
+            &[-50.0, 0.0, 0.0, -50.0],
+            &[1.0, 1.0, 0.0, 0.5],
+        );
+        // Background is 0; half a pixel counts half.
+        for (found, expected) in found.iter().zip([1.0, 1.0, 0.0, 0.0]) {
+            assert!((found - expected).abs() < 1e-6, "{found} {expected}");
+        }
+        assert_eq!(
+            Fusion::from_values(fusion.values().try_into().unwrap()),
+            fusion
+        );
+    }
+
+    #[test]
+    fn maps_without_a_scale_are_refused() {
+        let error = Scale::of(&[4.0; 9]).unwrap_err().to_string();
+        assert!(error.contains("score.source"), "{error}");
+        assert!(Scale::of(&[1.0, f32::NAN]).is_err());
+    }
+}

@@ -122,4 +122,42 @@ mod tests {
         }
         assert!(pixels.iter().all(|p| p[1] == 0.0));
     }
+
+    #[test]
+    fn moments_are_those_of_the_standardised_foreground() {
+        let channels = 3;
+        let mut random = crate::nn::random::Random::new(5);
+        let part = |mask: [f32; 3]| Features {
+            map: (0..9).map(|_| random.normal() as f32 + 2.0).collect(),
+            mask: mask.to_vec(),
+        };
+        let parts = [[1.0, 0.0, 1.0], [0.25, 1.0, 1.0]].map(part);
+        for standard in [None, Some(Standard::of(&parts, channels))] {
+            let found = moments(&parts, standard.as_ref(), channels);
+            let (mut weight, mut mean, mut square) = (0.0, [0.0; 3], [[0.0; 3]; 3]);
+            for part in &parts {
+                let map = standard
+                    .as_ref()
+                    .map_or(part.map.clone(), |s| s.apply(&part.map));
+                for (pixel, &m) in map.chunks(channels).zip(&part.mask) {
+                    weight += f64::from(m);
+                    for i in 0..3 {
+                        mean[i] += f64::from(m * pixel[i]);
+                        for j in 0..3 {
+                            square[i][j] +=
+                                f64::from(m) * f64::from(pixel[i]) * f64::from(pixel[j]);
+                        }
+                    }
+                }
+            }
+            for i in 0..3 {
+                assert!((found.mean[i] - mean[i] / weight).abs() < 1e-6);
+                for j in 0..3 {
+                    let expected = square[i][j] / weight - mean[i] * mean[j] / weight / weight;
+                    let found = found.covariance[(i, j)];
+                    assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+                }
+            }
+        }
+    }
 }

@@ -37,7 +37,10 @@ fn unknown_words_are_wrong_usage() {
         ),
         (
             "--preset mvtec4d",
-            &["preset `mvtec4d` is unknown", "tiny, mvtec3d, mvtec2d"],
+            &[
+                "preset `mvtec4d` is unknown",
+                "tiny, thorough, mvtec3d, mvtec2d",
+            ],
         ),
         ("--category nut", &["--category nut: parts has parts"]),
         (

@@ -379,3 +379,60 @@ impl Block {
         Ok(x)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::random::Random;
+
+    #[test]
+    fn several_taps_are_joined_at_the_size_of_the_first() {
+        let mut random = Random::new(8);
+        let picture = (0..2 * 64 * 64 * 3)
+            .map(|_| random.normal() as f32)
+            .collect();
+        let picture = Tensor::new(&Device::Cpu, [2, 64, 64, 3], picture).unwrap();
+        let features = |taps: &[usize]| {
+            let backbone = Backbone::tapped("efficientnet_b0", taps).unwrap();
+            let (channels, stride) = (backbone.channels(), backbone.stride());
+            let mut net = EfficientNet::seeded(&Device::Cpu, backbone, None, 1).unwrap();
+            net.calibrate(&picture).unwrap();
+            let map = net.forward(&picture).unwrap();
+            assert_eq!(map.shape().dims(), [2, 64 / stride, 64 / stride, channels]);
+            (map.to_vec().unwrap(), channels)
+        };
+        let ((fine, first), (coarse, second)) = (features(&[4]), features(&[10]));
+        let (joined, channels) = features(&[4, 10]);
+        assert_eq!((channels, first, second), (152, 40, 112));
+        // 4 cells a side of stride 16 become 8: a cell's centre lies a quarter beside a coarse one's.
+        let at = |n: usize, y: usize, x: usize, c: usize| {
+            let place = |i: usize| {
+                let at = (i as f32 + 0.5) / 2.0 - 0.5;
+                let at = at.max(0.0);
+                let low = at as usize;
+                (low, (low + 1).min(3), at - low as f32)
+            };
+            let ((top, bottom, dy), (left, right, dx)) = (place(y), place(x));
+            let value = |y: usize, x: usize| coarse[((n * 4 + y) * 4 + x) * second + c];
+            let row = |y| (1.0 - dx) * value(y, left) + dx * value(y, right);
+            (1.0 - dy) * row(top) + dy * row(bottom)
+        };
+        for (i, pixel) in joined.chunks(channels).enumerate() {
+            assert_eq!(pixel[..first], fine[i * first..][..first]);
+            let (n, y, x) = (i / 64, i / 8 % 8, i % 8);
+            for (c, &found) in pixel[first..].iter().enumerate() {
+                let expected = at(n, y, x, c);
+                assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn taps_out_of_order_are_refused() {
+        for taps in [&[][..], &[10, 4], &[4, 4], &[4, 99]] {
+            let error = Backbone::tapped("efficientnet_b0", taps).unwrap_err();
+            assert!(error.to_string().contains("backbone.tap"), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+}
