@@ -27,9 +27,12 @@
 //! # Where it does more than the paper, and why
 //!
 //! - The preset `tiny` is for minutes on two cores, not for the paper's hours: features are
-//!   standardised per channel, the learning rate falls along a cosine, the score is the mean of the
-//!   highest 5 % of the map, and a tenth of the good parts is kept back for the threshold. The presets
-//!   `mvtec2d` and `mvtec3d` have none of this. `benches/NOTEBOOK.md` has the experiments.
+//!   standardised per channel and whitened ([`models::whitening`]), the learning rate falls along a cosine, the map
+//!   is distance and likelihood together ([`detector::Fusion`]), the score is the mean of its highest 5 %, and a
+//!   tenth of the good parts is kept back for the scales of both and the threshold. `thorough` is the same with
+//!   wider networks and a longer training. The presets `mvtec2d` and `mvtec3d` have none of this.
+//!   `benches/NOTEBOOK.md` has the experiments.
+//! - Features of several blocks may be joined, the coarser maps stretched to the finest's size (`backbone.tap`).
 //! - A small backbone of our own, `weights/astray-b0.safetensors`, is in the program (cargo's feature
 //!   `shipped-weights`) and is what `tiny` and the demo use where there is no `--weights`. The preset's
 //!   network and picture size are `auto`: they follow from the weights ([`detector::Choice`]), and a model

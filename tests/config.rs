@@ -58,7 +58,11 @@ fn presets_are_valid_and_survive_toml_and_json() {
     for name in Config::PRESETS {
         let mut config = Config::preset(name).unwrap();
         config.validate().unwrap();
-        for tap in ["backbone.tap=4", "backbone.tap=[4, 10]"] {
+        for tap in [
+            "backbone.tap=4",
+            "backbone.tap=[4, 10]",
+            "backbone.tap=joined",
+        ] {
             config.set(tap).unwrap();
             assert_eq!(from_text(&config.to_toml().unwrap()).unwrap(), config);
         }
@@ -185,7 +189,10 @@ fn wrong_values_are_refused_with_what_was_expected() {
             "input.image_size=-64",
             "expected \"auto\" or a whole number of pixels",
         ),
-        ("backbone.tap=last", "expected \"auto\", a block index"),
+        (
+            "backbone.tap=last",
+            "expected \"auto\", \"joined\", a block index",
+        ),
         ("backbone.name=3", "expected a text"),
         ("teacher.hidden", "expected key=value"),
     ] {

@@ -243,7 +243,9 @@ fn a_file_that_may_be_several_networks_needs_a_name() {
             ("efficientnet_b0", 7)
         );
     }
-    let error = load(&["backbone.name=efficientnet_b0"]).err().unwrap();
+    load(&["backbone.name=efficientnet_b0"]).unwrap();
+    let error = load(&["backbone.name=efficientnet_b0", "backbone.tap=14"]);
+    let error = error.err().unwrap();
     let word = "the file ends with block 6: use `--set backbone.tap=6`";
     assert!(error.to_string().contains(word), "{error}");
     let error = load(&["backbone.name=efficientnet_b3"]).err().unwrap();

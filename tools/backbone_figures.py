@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import pathlib
-import shutil
 import statistics
 import subprocess
 import time
@@ -22,25 +21,13 @@ import torch
 from ast_torch import datasets, scoring, v2_b0
 from backbone import network
 from nearest_neighbour import nearest, rows
+from pills import arranged
 
 SEEDS = (0, 1, 2)
 SETS = ("pillqc", "screw", "pothole")
 BACKBONES = ("astray-b0", "v2-b0", "seeded")
 V2_B0 = "weights/efficientnetv2-b0-imagenet-to-block6h.safetensors"
-PILLS_TRAINED_ON = 100  # of 149 good ones, the first by name
 CALIBRATION = 8  # pictures that a random network's batch norms are set on
-
-
-def pills(source, folder):
-    """pillqc as `train/good`, `test/good`, `test/chip`, `test/dirt`; it has no masks."""
-    for kind in ("normal", "chip", "dirt"):
-        for i, picture in enumerate(sorted((source / "images" / kind).glob("*.jpg"))):
-            is_train = kind == "normal" and i < PILLS_TRAINED_ON
-            target = folder / ("train" if is_train else "test") / ("good" if kind == "normal" else kind)
-            target.mkdir(parents=True, exist_ok=True)
-            if not (target / picture.name).exists():
-                shutil.copy(picture, target)
-    return folder
 
 
 def seeded(pictures, seed):
@@ -130,7 +117,7 @@ def main():
     shipped = hashlib.sha256(options.weights.read_bytes()).hexdigest()[:8]
     folders = {"screw": options.data / "mvtec_ad/screw", "pothole": options.data / "pothole_rgbd"}
     if "pillqc" in options.sets:
-        folders["pillqc"] = pills(options.data / "pillqc", options.out / "pills")
+        folders["pillqc"] = arranged(options.data / "pillqc", options.out / "pills")
     print("| data | backbone | score | image AUROC | pixel AUROC | s |\n|---|---|---|---|---|---|")
     for score in options.scores:
         for data in options.sets:

@@ -29,31 +29,14 @@ impl Choice {
             Source::Seeded => None,
             Source::Named(path) => Some(weights::read(path)?),
         };
-        let open = config.backbone.name == AUTO;
-        let mut last = None;
-        let name = match &weights {
-            _ if !open => config.backbone.name.clone(),
-            Some(weights) => {
-                let there = weights::network(weights)?;
-                last = Some(there.blocks.len() - 1);
-                there.name
-            }
-            None => shipped::NETWORK.into(),
-        };
-        // A random backbone that may be any is of the shipped one's shape: they can be compared.
-        let shipped = weights
-            .as_ref()
-            .map_or(open, |weights| shipped::is(&weights.sha256));
-        let network = match config.backbone.tap.blocks() {
-            Some(blocks) => Backbone::tapped(&name, blocks)?,
-            None if shipped => Backbone::tapped(&name, shipped::TAPS)?,
-            None => {
-                let whole = Backbone::new(&name, None)?;
-                // A file that was cut before the sixth stage ends means its last block.
-                match last.filter(|&last| last < whole.blocks.len() - 1) {
-                    Some(last) => Backbone::new(&name, Some(last))?,
-                    None => whole,
-                }
+        let there = blocks_there(&config.backbone.name, weights.as_ref())?;
+        let (name, blocks) = (&there.name, there.blocks.len());
+        let network = match &config.backbone.tap {
+            Tap::Blocks(taps) => Backbone::tapped(name, taps)?,
+            Tap::Joined => Backbone::joined(name, blocks)?,
+            Tap::Auto => {
+                let sixth = Backbone::new(name, None)?.blocks.len();
+                Backbone::new(name, Some(blocks.min(sixth) - 1))?
             }
         };
         let mut concrete = config.clone();
@@ -66,6 +49,21 @@ impl Choice {
             network,
             weights,
         })
+    }
+}
+
+/// The network of this name, or of the weights where it is `auto`, as far as the weights go. A random one that may be
+/// any is of the shipped one's shape: they can be compared.
+fn blocks_there(name: &str, weights: Option<&Weights>) -> Result<Backbone> {
+    match weights {
+        Some(weights) if name == AUTO => weights::network(weights),
+        None if name == AUTO => Backbone::new(shipped::NETWORK, Some(shipped::TAP)),
+        // Weights of another network are refused when they are loaded.
+        Some(weights) => match weights::network(weights) {
+            Ok(there) if there.name == name => Ok(there),
+            _ => Backbone::whole(name),
+        },
+        None => Backbone::whole(name),
     }
 }
 
@@ -132,9 +130,10 @@ pub(super) fn check_picture(given: &Config, concrete: &Config, network: &Backbon
 /// No such network or block; a picture that does not go with it.
 pub(super) fn network(config: &Config) -> Result<Backbone> {
     let name = &config.backbone.name;
-    let network = match config.backbone.tap.blocks() {
-        Some(blocks) => Backbone::tapped(name, blocks)?,
-        None => Backbone::new(name, None)?,
+    let network = match &config.backbone.tap {
+        Tap::Blocks(taps) => Backbone::tapped(name, taps)?,
+        Tap::Joined => Backbone::joined(name, usize::MAX)?,
+        Tap::Auto => Backbone::new(name, None)?,
     };
     check_size(config, &network)?;
     Ok(network)

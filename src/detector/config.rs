@@ -67,7 +67,7 @@ pub struct Depth {
 pub struct Backbone {
     /// `"auto"`, which is the network of the weights, or its name.
     pub name: String,
-    /// `"auto"`, or the 0-based index of the block whose output is taken.
+    /// `"auto"`, `"joined"`, or the 0-based index of the block whose output is taken, or a list of them.
     pub tap: Tap,
     pub padding: Padding,
 }
@@ -255,6 +255,7 @@ impl Config {
         config.input.standardise = true;
         config.input.image_size = ImageSize::Auto;
         config.backbone.name = AUTO.into();
+        config.backbone.tap = Tap::Joined;
         config.teacher.kernels = vec![3, 3, 3, 3];
         config.student.width = 128;
         config.student.blocks = 2;

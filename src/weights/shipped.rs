@@ -14,9 +14,6 @@ pub const NETWORK: &str = "efficientnet_b0";
 /// The last block that is there.
 pub const TAP: usize = 10;
 
-/// What `backbone.tap = "auto"` means.
-pub const TAPS: &[usize] = &[TAP];
-
 /// What it was trained on.
 pub const TRAINING: &str = "drawn images only";
 

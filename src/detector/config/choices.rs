@@ -124,9 +124,10 @@ pub enum ScoreSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Blocks", into = "Blocks")]
 pub enum Tap {
-    /// Those that go with the weights that come with the program; otherwise the backbone's own choice: for B5
-    /// block 35, the last of its sixth stage.
+    /// The last block of the sixth stage, for B5 block 35; where the weights end before, their last.
     Auto,
+    /// The last blocks of the fifth and sixth stage, at strides 16 and 32, as far as the weights go.
+    Joined,
     /// The outputs of these blocks, counted from 0, ascending: joined along channels, at the size of the first.
     Blocks(Vec<usize>),
 }
@@ -135,13 +136,16 @@ impl Tap {
     /// The blocks, where they are given.
     pub fn blocks(&self) -> Option<&[usize]> {
         match self {
-            Self::Auto => None,
+            Self::Auto | Self::Joined => None,
             Self::Blocks(blocks) => Some(blocks),
         }
     }
 }
 
-/// [`Tap`] as TOML spells it: `"auto"`, a number or a list of numbers.
+/// What the word `joined` stands for in TOML.
+const JOINED: &str = "joined";
+
+/// [`Tap`] as TOML spells it: `"auto"`, `"joined"`, a number or a list of numbers.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Blocks {
@@ -158,7 +162,10 @@ impl TryFrom<Blocks> for Tap {
             Blocks::One(block) => Ok(Self::Blocks(vec![block])),
             Blocks::Several(blocks) => Ok(Self::Blocks(blocks)),
             Blocks::Word(word) if word == AUTO => Ok(Self::Auto),
-            Blocks::Word(_) => Err("neither a number, a list of numbers nor \"auto\"".into()),
+            Blocks::Word(word) if word == JOINED => Ok(Self::Joined),
+            Blocks::Word(_) => {
+                Err("neither a number, a list of numbers, \"auto\" nor \"joined\"".into())
+            }
         }
     }
 }
@@ -167,6 +174,7 @@ impl From<Tap> for Blocks {
     fn from(tap: Tap) -> Self {
         match tap {
             Tap::Auto => Self::Word(AUTO.into()),
+            Tap::Joined => Self::Word(JOINED.into()),
             Tap::Blocks(blocks) if blocks.len() == 1 => Self::One(blocks[0]),
             Tap::Blocks(blocks) => Self::Several(blocks),
         }

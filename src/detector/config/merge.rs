@@ -186,7 +186,8 @@ pub(super) fn did_you_mean<'a>(
 /// What a key takes, in words, from the value that stood there before.
 fn expected(key: &str, old: &Value, error: &toml::de::Error) -> String {
     if key == "backbone.tap" {
-        return "expected \"auto\", a block index counted from 0, such as 35, or a list of them, such as [10, 14]"
+        return "expected \"auto\", \"joined\", a block index counted from 0, such as 35, or a list of them, such \
+                as [10, 14]"
             .into();
     }
     if key == "input.image_size" {

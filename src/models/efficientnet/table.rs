@@ -288,6 +288,21 @@ impl Backbone {
         })
     }
 
+    /// A backbone by name, tapped at the ends of its fifth and sixth stage (strides 16 and 32), as far as its first
+    /// `blocks` go.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an unknown name.
+    pub fn joined(name: &str, blocks: usize) -> Result<Self> {
+        let sixth = Self::new(name, None)?;
+        let fifth = sixth.blocks.iter().filter(|b| b.stage < 5).count() - 1;
+        let last = blocks.clamp(1, sixth.blocks.len()) - 1;
+        match fifth < last {
+            true => Self::tapped(name, &[fifth, last]),
+            false => Self::tapped(name, &[last]),
+        }
+    }
+
     /// The network with all its blocks.
     ///
     /// # Errors
@@ -469,6 +484,30 @@ mod tests {
             let found = stride_2_paddings(variant, Padding::Same456);
             assert_eq!(found, expected, "B{variant}");
         }
+    }
+
+    #[test]
+    fn joined_taps_are_the_ends_of_two_stages() {
+        for (name, blocks, taps, channels) in [
+            ("efficientnet_b5", 39, &[26, 35][..], 176 + 304),
+            ("efficientnetv2_b0", 21, &[12, 20], 112 + 192),
+            ("efficientnet_lite0", 15, &[10, 14], 112 + 192),
+            ("efficientnet_lite0", 13, &[10, 12], 112 + 192),
+            ("efficientnet_b0", 11, &[10], 112),
+            ("efficientnet_b0", 5, &[4], 40),
+        ] {
+            let joined = Backbone::joined(name, blocks).unwrap();
+            assert_eq!(
+                (&joined.taps[..], joined.channels()),
+                (taps, channels),
+                "{name}"
+            );
+            assert_eq!(joined.blocks.len(), taps.last().unwrap() + 1);
+        }
+        assert_eq!(
+            Backbone::joined("efficientnetv2_b0", 21).unwrap().stride(),
+            16
+        );
     }
 
     #[test]
