@@ -124,7 +124,7 @@ pub enum ScoreSource {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Blocks", into = "Blocks")]
 pub enum Tap {
-    /// Those that go with the weights that come with the program; otherwise the backbone's own choice: for B5
+    /// Those that go with weights that come with the program; otherwise the backbone's own choice: for B5
     /// block 35, the last of its sixth stage.
     Auto,
     /// The outputs of these blocks, counted from 0, ascending: joined along channels, at the size of the first.
