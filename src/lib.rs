@@ -33,10 +33,11 @@
 //!   wider networks and a longer training. The presets `mvtec2d` and `mvtec3d` have none of this.
 //!   `benches/NOTEBOOK.md` has the experiments.
 //! - Features of several blocks may be joined, the coarser maps stretched to the finest's size (`backbone.tap`).
-//! - A small backbone of our own, `weights/astray-b0.safetensors`, is in the program (cargo's feature
-//!   `shipped-weights`) and is what `tiny` and the demo use where there is no `--weights`. The preset's
-//!   network and picture size are `auto`: they follow from the weights ([`detector::Choice`]), and a model
-//!   keeps what they became. The paper's presets name their network and want its weights.
+//! - A small backbone, `weights/efficientnet-lite0.safetensors`, is in the program (cargo's feature
+//!   `shipped-weights`; beside it our own, `astray-b0`) and is what `tiny` and the demo use where there is no
+//!   `--weights` ([`weights::shipped`]). The preset's network, blocks and picture size are `auto`: they follow from
+//!   the weights ([`detector::Choice`]), and a model keeps what they became. `astray licenses` tells what the
+//!   program contains; `tools/licenses.py` lists the crates. The paper's presets name their network and want its weights.
 //! - The model file holds the folded backbone beside its weights' sha256: `predict` needs one file. The
 //!   student is in it with its batch norms folded, too. Tensors are read one by one into networks of
 //!   zeros: a model is in memory once.

@@ -8,63 +8,101 @@ use astray::models::efficientnet::{Backbone, EfficientNet, Scheme};
 use astray::nn::random::named_tensor;
 use astray::nn::weights::{Weights, sha256, write_safetensors};
 use astray::tensor::Device;
-use astray::weights::{Source, name_of, shipped};
+use astray::weights::shipped::{self, DEFAULT, Shipped};
+use astray::weights::{Source, name_of};
 
-/// The most that the program may grow by.
+/// The most that one of the files may have.
 const MOST_BYTES: usize = 6_000_000;
 
 type Tensors = Vec<(String, Vec<usize>, Vec<f32>)>;
 
-fn bytes() -> Option<&'static [u8]> {
-    if shipped::BYTES.is_none() {
+fn are_there() -> bool {
+    if DEFAULT.bytes.is_none() {
         crate::say!("built without the feature shipped-weights: its weights are NOT CHECKED");
     }
-    shipped::BYTES
+    DEFAULT.bytes.is_some()
+}
+
+fn drawn() -> &'static Shipped {
+    shipped::named("astray-b0").unwrap()
 }
 
 #[test]
-fn the_file_is_the_one_that_the_readme_tells_of() {
-    let Some(bytes) = bytes() else { return };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights");
-    let file = format!("{}.safetensors", shipped::NAME);
-    assert!(bytes.len() <= MOST_BYTES, "{} bytes", bytes.len());
-    assert!(std::fs::read(folder.join(&file)).unwrap() == bytes);
-    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
-    let row = readme
-        .lines()
-        .find(|line| line.starts_with(&format!("| `{file}` |")));
-    let row = row.unwrap_or_else(|| panic!("weights/README.md has no row for {file}"));
-    let told: Vec<&str> = row
-        .split(['|', ' ', '`'])
-        .filter(|word| word.len() == 64)
-        .collect();
-    assert_eq!(told, [sha256(bytes)], "{row}");
-}
-
-#[test]
-fn it_is_the_network_that_it_is_said_to_be() {
-    if bytes().is_none() {
+fn the_files_are_the_ones_that_the_readme_tells_of() {
+    if !are_there() {
         return;
     }
-    let weights = shipped::read().unwrap();
-    let network = astray::weights::network(&weights).unwrap();
-    assert_eq!(network.name, shipped::NETWORK);
-    assert_eq!(network.blocks.len() - 1, shipped::TAP);
-    assert_eq!((network.channels(), network.stride()), (112, 16));
-    // Of the names that go with `same` padding and ε = 1e-3.
-    assert_eq!(Scheme::recognise(&weights.tensors), Some(Scheme::Timm));
-    EfficientNet::load(&Device::Cpu, network, &weights, None).unwrap();
-    let name = name_of(&weights.sha256).map(|(name, _)| name);
-    assert_eq!(name.as_deref(), Some(shipped::NAME));
-    assert_eq!(name_of(&sha256(b"")), None);
-    for (name, called) in [("astray-b0", true), ("Astray_B0", true), ("b0", false)] {
-        assert_eq!(shipped::is_called(name), called, "{name}");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("weights");
+    let readme = std::fs::read_to_string(folder.join("README.md")).unwrap();
+    for own in &shipped::ALL {
+        let bytes = own.bytes.unwrap();
+        let file = format!("{}.safetensors", own.name);
+        assert!(bytes.len() <= MOST_BYTES, "{} bytes", bytes.len());
+        assert!(std::fs::read(folder.join(&file)).unwrap() == bytes);
+        assert_eq!(sha256(bytes), own.sha256, "{file}");
+        let row = readme
+            .lines()
+            .find(|line| line.starts_with(&format!("| `{file}` |")));
+        let row = row.unwrap_or_else(|| panic!("weights/README.md has no row for {file}"));
+        assert!(row.contains(own.licence), "{row}");
+        let told: Vec<&str> = row
+            .split(['|', ' ', '`'])
+            .filter(|word| word.len() == 64)
+            .collect();
+        // What it was made from, where that is a file.
+        let source = own.read().unwrap().metadata.remove("source_sha256");
+        let expected: Vec<&str> = [own.sha256].into_iter().chain(source.as_deref()).collect();
+        assert_eq!(told, expected, "{row}");
+        // Others' terms: the notice, the whole licence and what it was made from.
+        if own.licence == "Apache-2.0" {
+            for words in [
+                expected[1],
+                "Copyright (c) 2020, ML Illustrated",
+                "END OF TERMS AND CONDITIONS",
+            ] {
+                assert!(own.licence_text.contains(words), "{words}");
+            }
+        }
     }
 }
 
 #[test]
-fn its_features_are_numbers_and_not_those_of_a_random_backbone() {
-    if bytes().is_none() {
+fn they_are_the_networks_that_they_are_said_to_be() {
+    if !are_there() {
+        return;
+    }
+    // Of the names that go with `same` padding and ε = 1e-3.
+    for (own, channels, scheme) in [
+        (DEFAULT, 304, Scheme::EfficientNetPytorch),
+        (drawn(), 112, Scheme::Timm),
+    ] {
+        let weights = own.read().unwrap();
+        let network = astray::weights::network(&weights).unwrap();
+        assert_eq!(network.name, own.network);
+        assert_eq!(network.blocks.len() - 1, own.last);
+        let tapped = Backbone::joined(own.network, own.last + 1).unwrap();
+        assert_eq!((tapped.channels(), tapped.stride()), (channels, 16));
+        assert_eq!(Scheme::recognise(&weights.tensors), Some(scheme));
+        EfficientNet::load(&Device::Cpu, network, &weights, None).unwrap();
+        let name = name_of(&weights.sha256).map(|(name, _)| name);
+        assert_eq!(name.as_deref(), Some(own.name));
+    }
+    assert_eq!(DEFAULT.name, "efficientnet-lite0");
+    assert_eq!(name_of(&sha256(b"")), None);
+    for (spelt, name) in [
+        ("astray-b0", Some("astray-b0")),
+        ("Astray_B0", Some("astray-b0")),
+        ("EfficientNet_Lite0", Some("efficientnet-lite0")),
+        ("b0", None),
+        ("efficientnet-lite1", None),
+    ] {
+        assert_eq!(shipped::named(spelt).map(|own| own.name), name, "{spelt}");
+    }
+}
+
+#[test]
+fn their_features_are_numbers_and_not_those_of_a_random_backbone() {
+    if !are_there() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
@@ -73,25 +111,29 @@ fn its_features_are_numbers_and_not_those_of_a_random_backbone() {
         image::Rgb([2 * x as u8, 2 * y as u8, (x * y % 251) as u8])
     });
     image.save(&picture).unwrap();
-    let features = |source: &Source| {
+    let features = |source: &Source, channels: usize| {
         let config = tiny(&["depth.size=48"]);
         let extractor =
             Extractor::new(&config, &Device::Cpu, source, &[picture.as_path()]).unwrap();
-        assert_eq!((extractor.side(), extractor.channels()), (6, 112));
+        assert_eq!((extractor.side(), extractor.channels()), (6, channels));
         let part = extractor.read(Some(&picture), None, None).unwrap();
         extractor.features(part, None).unwrap().map
     };
-    let shipped = features(&Source::Unsaid);
-    assert!(shipped.iter().all(|v| v.is_finite()));
-    // Every channel tells the places of the picture apart.
-    for channel in 0..112 {
-        let values = || shipped.iter().skip(channel).step_by(112);
-        let low = values().copied().fold(f32::MAX, f32::min);
-        let high = values().copied().fold(f32::MIN, f32::max);
-        assert!(low < high, "channel {channel} is {low} everywhere");
+    let by_name = |own: &Shipped| Source::Named(own.name.into());
+    for (source, channels) in [(Source::Unsaid, 304), (by_name(drawn()), 112)] {
+        let shipped = features(&source, channels);
+        assert!(shipped.iter().all(|v| v.is_finite()));
+        // Every channel tells the places of the picture apart.
+        for channel in 0..channels {
+            let values = || shipped.iter().skip(channel).step_by(channels);
+            let low = values().copied().fold(f32::MAX, f32::min);
+            let high = values().copied().fold(f32::MIN, f32::max);
+            assert!(low < high, "channel {channel} is {low} everywhere");
+        }
     }
-    assert!(shipped != features(&Source::Seeded));
-    assert!(shipped == features(&Source::Named(shipped::NAME.into())));
+    let shipped = features(&Source::Unsaid, 304);
+    assert!(shipped != features(&Source::Seeded, 304));
+    assert!(shipped == features(&by_name(DEFAULT), 304));
 }
 
 fn tiny(settings: &[&str]) -> Config {
@@ -183,23 +225,35 @@ fn auto_is_what_the_weights_are() {
         let (tap, side) = (Tap::Blocks(vec![tap]), ImageSize::Pixels(side));
         ("efficientnet_b0".to_string(), tap, side)
     };
-    // Random, but as large as the shipped one; or as it was asked for.
-    assert_eq!(chosen(&tiny(&[]), &Source::Seeded), b0(10, 384));
+    let lite0 = |taps: &[usize], side| {
+        let (taps, side) = (Tap::Blocks(taps.into()), ImageSize::Pixels(side));
+        ("efficientnet_lite0".to_string(), taps, side)
+    };
+    // Random, but as large as the default one; or as it was asked for.
+    assert_eq!(chosen(&tiny(&[]), &Source::Seeded), lite0(&[10, 14], 384));
     let named = tiny(&["backbone.name=efficientnet_b0"]);
     assert_eq!(chosen(&named, &Source::Seeded), b0(14, 768));
-    if bytes().is_some() {
-        assert_eq!(chosen(&tiny(&[]), &Source::Unsaid), b0(10, 384));
-        assert_eq!(chosen(&named, &Source::Unsaid), b0(10, 384));
-        let own = Source::Named(shipped::NAME.into());
+    if are_there() {
+        let unsaid = Source::Unsaid;
+        assert_eq!(chosen(&tiny(&[]), &unsaid), lite0(&[10, 14], 384));
+        let lite = ["backbone.name=efficientnet_lite0"];
+        assert_eq!(chosen(&tiny(&lite), &unsaid), lite0(&[10, 14], 384));
+        let last = tiny(&["backbone.tap=14"]);
+        assert_eq!(chosen(&last, &unsaid), lite0(&[14], 768));
+        let own = Source::Named(drawn().name.into());
+        assert_eq!(chosen(&tiny(&[]), &own), b0(10, 384));
+        assert_eq!(chosen(&named, &own), b0(10, 384));
         assert_eq!(chosen(&tiny(&["backbone.tap=4"]), &own), b0(4, 192));
         let smaller = tiny(&["depth.size=128"]);
         assert_eq!(chosen(&smaller, &own), b0(10, 256));
         let said = tiny(&["input.image_size=512"]);
         assert_eq!(chosen(&said, &own), b0(10, 512));
-        // The same file beside the program.
-        let copy = folder.path().join("copy.safetensors");
-        std::fs::write(&copy, shipped::BYTES.unwrap()).unwrap();
-        assert_eq!(chosen(&tiny(&[]), &Source::Named(copy)), b0(10, 384));
+        // The same files beside the program.
+        for (own, expected) in [(DEFAULT, lite0(&[10, 14], 384)), (drawn(), b0(10, 384))] {
+            let copy = folder.path().join("copy.safetensors");
+            std::fs::write(&copy, own.bytes.unwrap()).unwrap();
+            assert_eq!(chosen(&tiny(&[]), &Source::Named(copy)), expected);
+        }
     }
     // V2-B0 as the preset had it before there was any `auto`.
     let v2 = file(folder.path(), "efficientnetv2_b0", None, Scheme::Keras);
@@ -259,7 +313,7 @@ fn without_weights_there_is_one_network_only() {
     let unsaid = Source::Unsaid;
     for preset in ["mvtec2d", "mvtec3d"] {
         let words = [
-            "backbone.name = efficientnet_b5: without --weights there is only astray-b0",
+            "backbone.name = efficientnet_b5: without --weights there is only efficientnet-lite0, which is of efficientnet_lite0",
             "`--weights efficientnet-b5` after `astray weights fetch efficientnet-b5`",
             "`--set backbone.name=auto --set input.image_size=auto`",
             "`--weights seeded`",
@@ -271,16 +325,27 @@ fn without_weights_there_is_one_network_only() {
     let v2 = tiny(&["backbone.name=efficientnetv2_b0"]);
     refused(&v2, &unsaid, &words);
     let words = [
-        "backbone.tap = 12: without --weights there is only astray-b0, which ends with block 10",
+        "backbone.tap = 15: without --weights there is only efficientnet-lite0, which ends with block 14",
+        "`--weights FILE`",
+    ];
+    refused(&tiny(&["backbone.tap=15"]), &unsaid, &words);
+    refused(&tiny(&["backbone.tap=[10,15]"]), &unsaid, &words);
+    let words = [
+        "backbone.name = efficientnet_b0: without --weights there is only efficientnet-lite0",
         "`--weights efficientnet-b0` after `astray weights fetch efficientnet-b0`",
     ];
-    refused(&tiny(&["backbone.tap=12"]), &unsaid, &words);
+    let b0 = |tap| tiny(&["backbone.name=efficientnet_b0", tap]);
+    refused(&b0("backbone.tap=12"), &unsaid, &words);
+    if are_there() {
+        let words = [words[0], "use `--weights astray-b0`, `--weights", words[1]];
+        refused(&b0("backbone.tap=10"), &unsaid, &words);
+    }
     // What does not exist needs no weights.
     let words = ["no backbone `resnet18`"];
     refused(&tiny(&["backbone.name=resnet18"]), &unsaid, &words);
-    if bytes().is_none() {
+    if !are_there() {
         let words = [
-            "built without its own weights",
+            "built without weights of its own",
             "`shipped-weights`",
             "seeded",
         ];

@@ -1,4 +1,4 @@
-"""The shipped backbone beside a random one and ImageNet's V2-B0, on data that its training never saw.
+"""astray-b0 beside a random one and ImageNet's V2-B0, on data that its training never saw.
 
     cargo build --release
     pip install -r tools/requirements_backbone.txt -r tools/requirements.txt
@@ -70,7 +70,8 @@ def detector(name, seed, data, folder, options):
     weights = {
         "astray-b0": ["--weights", options.weights, "--set", "backbone.tap=10"],
         "v2-b0": ["--weights", options.data / V2_B0],
-        "seeded": ["--weights", "seeded"],
+        # Of the same shape.
+        "seeded": ["--weights", "seeded", "--set", "backbone.name=efficientnet_b0", "--set", "backbone.tap=10"],
     }[name]
     cache = ["--cache", options.out / "cache"]
     model = folder / "model"

@@ -1,9 +1,9 @@
-"""Draws pictures, trains the shipped backbone on them, validates it, and writes it as f16 safetensors.
+"""Draws pictures, trains `astray-b0` on them, validates it, and writes it as f16 safetensors.
 
     pip install -r tools/requirements_backbone.txt
     python tools/train_backbone.py --setting cpu --out runs/backbone
 
-Settings: `test` (under a minute, for checking the program), `trial` (for comparing objectives), `cpu` (the shipped weights:
+Settings: `test` (under a minute, for checking the program), `trial` (for comparing objectives), `cpu` (those in the program:
 three quarters of an hour on two cores), `gpu` (the same recipe, longer and larger; 31 GB of pictures). Seeded; stopped,
 it goes on where it was when it is started again.
 """

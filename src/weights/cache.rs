@@ -53,13 +53,15 @@ pub(super) fn receipt(file: &Path) -> Option<Receipt> {
 /// A name that is unknown or was not fetched; a fetched file that has changed since; see
 /// [`Weights::read`].
 pub fn read(path: &Path) -> Result<Weights> {
-    match name(path) {
-        None => Weights::read(path),
-        Some(name) if shipped::is_called(name) => shipped::read(),
-        Some(name) => match find(name) {
-            Ok(entry) => read_fetched(&entry, &folder()?),
-            Err(e) => Err(Error::usage(format!("there is no file `{name}`, and {e}"))),
-        },
+    let Some(name) = name(path) else {
+        return Weights::read(path);
+    };
+    if let Some(shipped) = shipped::named(name) {
+        return shipped.read();
+    }
+    match find(name) {
+        Ok(entry) => read_fetched(&entry, &folder()?),
+        Err(e) => Err(Error::usage(format!("there is no file `{name}`, and {e}"))),
     }
 }
 

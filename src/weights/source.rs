@@ -32,8 +32,8 @@ impl Source {
 
 /// The name of the weights of this sha256, if they are known, and what they were trained on.
 pub fn name_of(sha256: &str) -> Option<(String, &'static str)> {
-    if shipped::is(sha256) {
-        return Some((shipped::NAME.into(), shipped::TRAINING));
+    if let Some(shipped) = shipped::of(sha256) {
+        return Some((shipped.name.into(), shipped.training));
     }
     let same = |entry: &Entry| sha256.starts_with(&entry.sha256);
     let entry = entries().into_iter().find(same)?;

@@ -162,7 +162,8 @@ pub fn find(name: &str) -> Result<Entry> {
     }
     let near = |known: &&str| (1000.0 * strsim::jaro_winkler(known, wanted)) as u32;
     let names = all.iter().map(|entry| entry.name.as_str());
-    let near = names.chain([shipped::NAME]).max_by_key(near);
+    let own = shipped::ALL.iter().map(|shipped| shipped.name);
+    let near = names.chain(own).max_by_key(near);
     Err(Error::usage(format!(
         "no public weights `{name}`; did you mean `{}`? `astray weights list` shows all",
         near.unwrap_or_default()

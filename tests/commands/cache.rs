@@ -100,7 +100,7 @@ fn entries_are_used_rebuilt_and_kept_apart() {
     // A random backbone is another one for every set of pictures.
     train("--weights seeded");
     assert!(before == entries());
-    // The one that comes with the program is always the same.
+    // One that comes with the program is always the same.
     if super::shipped::are_there() {
         train("");
         count += 3;

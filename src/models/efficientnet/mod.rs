@@ -4,12 +4,14 @@ mod load;
 mod lookalike;
 mod names;
 mod normalisation;
+mod padding;
 mod table;
 
 pub use lookalike::{lookalike, lookalikes};
 pub use names::Scheme;
 pub use normalisation::Normalisation;
-pub use table::{Backbone, BlockSpec, Padding, PaddingPlan, names as backbone_names};
+pub use padding::{Padding, PaddingPlan};
+pub use table::{Backbone, BlockSpec, names as backbone_names};
 
 use crate::nn::layers::{Conv, Parameters};
 use crate::ops::concat::concat;

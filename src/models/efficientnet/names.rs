@@ -1,6 +1,6 @@
 //! The four naming schemes of published weights, and which one a file uses.
 
-use super::table::{BlockSpec, Padding};
+use super::{BlockSpec, Padding};
 use std::collections::BTreeMap;
 
 /// Who named the tensors.
