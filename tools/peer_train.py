@@ -2,7 +2,7 @@
 
     python tools/peer_train.py ../shared/data/mvtec_ad/screw --weights WEIGHTS.safetensors --seeds 0 1 2
 
-The defaults are those of the preset `tiny`; the presets of the paper are options away (--hidden 1024 --width 1024 ...).
+The defaults are those that the preset `tiny` had before it whitened its features; the presets of the paper are options away (--hidden 1024 --width 1024 ...).
 """
 
 import argparse
