@@ -163,7 +163,7 @@ fn model_files_that_cannot_be_read() {
     for (model, words) in [
         (
             "newer.safetensors",
-            &["astray 7.1.0 in format 999", "reads up to 3", "update it"][..],
+            &["astray 7.1.0 in format 999", "reads up to 4", "update it"][..],
         ),
         ("older.safetensors", &["in format 1", "train it again"]),
         (

@@ -61,12 +61,7 @@ impl Config {
         let (key, text) = (key.trim(), text.trim());
         let mut table = self.to_table()?;
         let is_list = find(&mut table, key).is_some_and(|slot| slot.is_array());
-        let wrapped = format!("[{text}]");
-        let text = match is_list && !text.starts_with('[') {
-            true => &wrapped,
-            false => text,
-        };
-        self.replace(table, key, value_of(text))
+        self.replace(table, key, value_of(text, is_list))
     }
 
     /// Every key that [`Config::set`] knows, as `section.key`.
@@ -146,13 +141,19 @@ fn find<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Value> {
     table.get_mut(section)?.as_table_mut()?.get_mut(key)
 }
 
-/// A TOML value, or the text itself as a string where it is none.
-fn value_of(text: &str) -> Value {
-    let parsed = format!("value = {text}").parse::<Table>();
-    match parsed.ok().and_then(|mut table| table.remove("value")) {
-        Some(value) => value,
-        None => Value::String(text.into()),
-    }
+/// A TOML value, where `is_list` or commas ask for it one in brackets, or the text itself as a string where it is none.
+fn value_of(text: &str, is_list: bool) -> Value {
+    let parse = |text: &str| {
+        let table = format!("value = {text}").parse::<Table>();
+        table.ok()?.remove("value")
+    };
+    let list = || parse(&format!("[{text}]"));
+    let plain = || parse(text);
+    let value = match is_list && !text.starts_with('[') {
+        true => list().or_else(plain),
+        false => plain().or_else(|| text.contains(',').then(list)?),
+    };
+    value.unwrap_or_else(|| Value::String(text.into()))
 }
 
 fn unknown(key: &str) -> Error {
