@@ -115,6 +115,17 @@ pub fn fit(
     let parts = job::features(&extractor, &good, cache, "features")?;
     // Before the training: a damaged file must not cost what was learned.
     let held_out = job::features(&extractor, &held_out, cache, "held out")?;
+    let pixels = parts
+        .iter()
+        .flat_map(|part| &part.mask)
+        .filter(|m| **m > 0.0);
+    let (pixels, channels) = (pixels.count(), extractor.channels());
+    if config.teacher.whitening && pixels < channels {
+        tracing::warn!(
+            "the good parts have {pixels} places for {channels} channels: what varies is known in no more directions; \
+             teacher.shrinkage carries the others"
+        );
+    }
     let epochs = config.train.teacher_epochs + config.train.student_epochs;
     let bar = job::bar("train", epochs);
     let mut tell = |progress: Progress| {

@@ -42,6 +42,22 @@ impl Scale {
 }
 
 impl Fusion {
+    /// Of a detector that has seen no parts: both maps as they are.
+    pub(super) fn unscaled() -> Self {
+        Self::from_values([0.0, 1.0, 0.0, 1.0])
+    }
+
+    /// How far from 0 a map of zeros would score: where scores of f16 and f32 part by a share of the maps' values,
+    /// fused scores part by this share of their own size and of this.
+    pub(super) fn offset(self) -> f32 {
+        let Self {
+            distance,
+            likelihood,
+        } = self;
+        let of = |scale: Scale| scale.middle.abs() / (scale.high - scale.middle);
+        0.5 * (of(distance) + of(likelihood))
+    }
+
     /// From the maps of good parts, which should not have been trained on.
     ///
     /// # Errors

@@ -1,13 +1,14 @@
 //! Scores that verdicts can be made of in half precision, too.
 
-use super::{Detector, Part, Scored};
+use super::{Detector, Fusion, Part, Scored};
 use crate::Result;
 use crate::data::Cache;
 use crate::kernel::step;
 use crate::tensor::Device;
 use std::path::Path;
 
-/// A score in f16 is at most so far from that in f32, as a part of it (`tools/half_precision.py`).
+/// A score in f16 is at most so far from that in f32, as a part of it and of what was subtracted from the maps
+/// ([`Fusion`]; `tools/half_precision.py`).
 const HALF_ERROR: f32 = 1e-2;
 
 /// Scores parts. A part whose score in f16 is too near to the threshold to tell on which side it is in f32 is
@@ -44,7 +45,8 @@ impl<'a> Judge<'a> {
     ) -> Result<Scored> {
         let extractor = &self.detector.extractor;
         let scored = self.detector.score(&extractor.features(part, cache)?)?;
-        if !self.detector.device.is_half() || !is_near(scored.score, self.threshold) {
+        let offset = self.detector.fusion.map_or(0.0, Fusion::offset);
+        if !self.detector.device.is_half() || !is_near(scored.score, self.threshold, offset) {
             return Ok(scored);
         }
         let _step = step("score again in f32");
@@ -70,6 +72,9 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn is_near(score: f32, threshold: Option<f32>) -> bool {
-    threshold.is_some_and(|threshold| (score - threshold).abs() <= HALF_ERROR * threshold.abs())
+/// `offset` is what was subtracted from the maps that the score is made of.
+fn is_near(score: f32, threshold: Option<f32>, offset: f32) -> bool {
+    threshold.is_some_and(|threshold| {
+        (score - threshold).abs() <= HALF_ERROR * (threshold.abs() + offset)
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::config::{Config, LossMean, StudentKind};
 use super::model::{StudentNet, flow_sizes, place, student_sizes};
-use super::{Detector, Extractor, Features, Standard, standard};
+use super::{Detector, Extractor, Features, Fusion, Standard, standard};
 use crate::kernel::step;
 use crate::models::real_nvp::RealNvp;
 use crate::models::student::Student;
@@ -349,6 +349,7 @@ impl Detector {
         extractor.config.train.teacher_epochs = 0;
         extractor.config.train.student_epochs = 0;
         let (mut detector, _) = train(extractor, &[blank], &mut |_| ())?;
+        detector.fusion = Some(Fusion::unscaled());
         detector.config = config.clone();
         detector.extractor.config = config;
         Ok(detector)

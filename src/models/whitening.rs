@@ -30,17 +30,22 @@ impl Whitening {
     /// they are not blown up.
     ///
     /// # Errors
-    /// [`Error::Failed`] for moments that are no numbers or a covariance of 0, [`Error::OutOfMemory`].
+    /// [`Error::Failed`] for moments that are no numbers, [`Error::OutOfMemory`].
     pub fn of(device: &Device, moments: Moments, shrinkage: f64) -> Result<Self> {
         let channels = moments.mean.len();
         let typical = moments.covariance.trace() / channels as f64;
         let is_finite = moments.mean.iter().all(|m| m.is_finite()) && typical.is_finite();
-        if !is_finite || typical <= 0.0 {
+        if !is_finite {
             return Err(Error::failed(
-                "whitening: the features of the good parts are all alike, or no numbers: there is nothing to \
-                 learn from them",
+                "whitening: the features of the good parts are no numbers",
             ));
         }
+        // Features that are all alike stay as they are.
+        let (typical, shrinkage) = if typical > 0.0 {
+            (typical, shrinkage)
+        } else {
+            (1.0, 1.0)
+        };
         let eigen = SymmetricEigen::new(moments.covariance);
         let scales = (eigen.eigenvalues).map(|l| (l.max(0.0) + shrinkage * typical).powf(-0.5));
         let vectors = &eigen.eigenvectors;
@@ -183,20 +188,24 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_channel_is_let_be_and_no_variation_at_all_is_refused() {
-        let covariance = |diagonal: &[f64]| Moments {
-            mean: vec![7.0; 2],
-            covariance: DMatrix::from_diagonal(&nalgebra::DVector::from_row_slice(diagonal)),
+    fn what_is_constant_is_only_shifted() {
+        let whitening = |diagonal: [f64; 2]| {
+            let moments = Moments {
+                mean: vec![7.0; 2],
+                covariance: DMatrix::from_diagonal(&nalgebra::DVector::from_row_slice(&diagonal)),
+            };
+            Whitening::of(&Device::Cpu, moments, 0.01)
         };
-        let whitening = Whitening::of(&Device::Cpu, covariance(&[2.0, 0.0]), 0.01).unwrap();
-        let y = run(&whitening, &[8.0, 7.0], 2);
+        let y = run(&whitening([2.0, 0.0]).unwrap(), &[8.0, 7.0], 2);
         assert!(
-            y.iter().all(|v| v.is_finite()) && y[1].abs() < 1e-5,
+            (y[0] - 2.01_f32.powf(-0.5)).abs() < 1e-5 && y[1].abs() < 1e-5,
             "{y:?}"
         );
-        for bad in [[0.0, 0.0], [f64::NAN, 1.0]] {
-            let error = Whitening::of(&Device::Cpu, covariance(&bad), 0.01).unwrap_err();
-            assert!(error.to_string().contains("all alike"), "{error}");
-        }
+        assert_eq!(
+            run(&whitening([0.0; 2]).unwrap(), &[8.0, 6.5], 2),
+            [1.0, -0.5]
+        );
+        let error = whitening([f64::NAN, 1.0]).unwrap_err();
+        assert!(error.to_string().contains("no numbers"), "{error}");
     }
 }
