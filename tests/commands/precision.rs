@@ -82,9 +82,10 @@ fn a_model_trained_in_f16_is_one_of_f32_that_scores() {
     place.draw_3d("parts", 0, 3);
     place.weights("b0.safetensors", 0, |_| ());
     let train = |precision: &str| {
-        // Of distances: fused scores are differences, small ones have larger errors.
+        // Fused scores are differences, small ones have larger errors; and whitening stretches what f16 rounded: the
+        // student's first weights are then 1.2 % apart.
         let more = "--set train.teacher_epochs=6 --set train.student_epochs=6 --device 0 \
-                    --set score.source=distance";
+                    --set score.source=distance --set teacher.whitening=false";
         let line = format!("parts --out {precision} --weights b0.safetensors --modality rgb+depth");
         let line = train_line(&format!("{line} {more} --precision {precision}"));
         place.run(&line.replace(" --device cpu", "")).ok();
