@@ -232,7 +232,11 @@ fn auto_is_what_the_weights_are() {
     // Random, but as large as the default one; or as it was asked for.
     assert_eq!(chosen(&tiny(&[]), &Source::Seeded), lite0(&[10, 14], 384));
     let named = tiny(&["backbone.name=efficientnet_b0"]);
-    assert_eq!(chosen(&named, &Source::Seeded), b0(14, 768));
+    let (_, joined, side) = lite0(&[10, 14], 384);
+    let b0_joined = ("efficientnet_b0".to_string(), joined, side);
+    assert_eq!(chosen(&named, &Source::Seeded), b0_joined);
+    let sixth = tiny(&["backbone.name=efficientnet_b0", "backbone.tap=auto"]);
+    assert_eq!(chosen(&sixth, &Source::Seeded), b0(14, 768));
     if are_there() {
         let unsaid = Source::Unsaid;
         assert_eq!(chosen(&tiny(&[]), &unsaid), lite0(&[10, 14], 384));
@@ -255,17 +259,23 @@ fn auto_is_what_the_weights_are() {
             assert_eq!(chosen(&tiny(&[]), &Source::Named(copy)), expected);
         }
     }
-    // V2-B0 as the preset had it before there was any `auto`.
+    // V2-B0 joined, and as the preset had it before.
     let v2 = file(folder.path(), "efficientnetv2_b0", None, Scheme::Keras);
     let v2 = Source::Named(v2);
-    let expected = (
-        "efficientnetv2_b0".to_string(),
-        Tap::Blocks(vec![20]),
-        ImageSize::Pixels(768),
-    );
-    assert_eq!(chosen(&tiny(&[]), &v2), expected);
-    let extractor = Extractor::new(&tiny(&[]), &Device::Cpu, &v2, &[]).unwrap();
-    assert_eq!((extractor.side(), extractor.channels()), (24, 192));
+    for (settings, taps, side, channels) in [
+        (&[][..], &[12, 20][..], 384, 304),
+        (&["backbone.tap=auto"], &[20], 768, 192),
+    ] {
+        let config = tiny(settings);
+        let expected = (
+            "efficientnetv2_b0".to_string(),
+            Tap::Blocks(taps.into()),
+            ImageSize::Pixels(side),
+        );
+        assert_eq!(chosen(&config, &v2), expected);
+        let extractor = Extractor::new(&config, &Device::Cpu, &v2, &[]).unwrap();
+        assert_eq!((extractor.side(), extractor.channels()), (24, channels));
+    }
 }
 
 #[test]
