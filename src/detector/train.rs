@@ -4,6 +4,7 @@ use super::config::{Config, LossMean, StudentKind};
 use super::model::{StudentNet, flow_sizes, place, student_sizes};
 use super::{Detector, Extractor, Features, Fusion, Standard, standard};
 use crate::kernel::step;
+use crate::models::efficientnet::Backbone;
 use crate::models::real_nvp::RealNvp;
 use crate::models::student::Student;
 use crate::models::whitening::Whitening;
@@ -243,7 +244,9 @@ pub fn train(
     let sizes = flow_sizes(&config, channels, config.teacher.kernels.clone());
     let whitening = match config.teacher.whitening {
         true => {
+            let of_picture = extractor.network().map_or(0, Backbone::channels);
             let moments = standard::moments(parts, standard.as_ref(), channels);
+            let moments = moments.of_first(of_picture);
             let shrinkage = config.teacher.shrinkage;
             Some(Whitening::of(&device, moments, shrinkage)?)
         }

@@ -24,6 +24,20 @@ pub struct Moments {
     pub covariance: DMatrix<f64>,
 }
 
+impl Moments {
+    /// Those of the first `channels` alone: the others are left as they are, but for the shrinkage. A folded depth
+    /// map's channels are nearly one: whitened, a dent that moves them all would count as one channel of hundreds.
+    pub fn of_first(mut self, channels: usize) -> Self {
+        for i in channels..self.mean.len() {
+            self.mean[i] = 0.0;
+            self.covariance.row_mut(i).fill(0.0);
+            self.covariance.column_mut(i).fill(0.0);
+            self.covariance[(i, i)] = 1.0;
+        }
+        self
+    }
+}
+
 impl Whitening {
     /// ZCA, W = V·(Λ + shrinkage·mean λ)^(-1/2)·Vᵀ of the covariance V·Λ·Vᵀ: of all whitenings that which changes
     /// the features least. Directions that vary less than `shrinkage` of the mean are noise, or too rarely seen:
@@ -162,6 +176,23 @@ mod tests {
         }
         let log_det = f64::from(whitening.values().unwrap().2);
         assert!((log_det - (along * across).ln()).abs() < 1e-6, "{log_det}");
+    }
+
+    #[test]
+    fn channels_behind_the_first_are_left_alone() {
+        let moments = Moments {
+            mean: vec![1.0, -2.0, 5.0],
+            covariance: DMatrix::from_row_slice(
+                3,
+                3,
+                &[4.0, 0.0, 1.9, 0.0, 1.0, 0.5, 1.9, 0.5, 1.0],
+            ),
+        };
+        let whitening = Whitening::of(&Device::Cpu, moments.of_first(2), 1e-9).unwrap();
+        let y = run(&whitening, &[3.0, -1.0, 7.0], 3);
+        for (found, expected) in y.iter().zip([1.0, 1.0, 7.0]) {
+            assert!((found - expected).abs() < 1e-5, "{y:?}");
+        }
     }
 
     #[test]
