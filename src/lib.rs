@@ -15,7 +15,7 @@
 //! | [`tape`] | a closure tape: the gradient stands beside the forward call |
 //! | [`ops`] | operators: shape check, run on the tensor's device, gradient, cost |
 //! | [`nn`] | layers, Adam, weight files, random numbers |
-//! | [`models`] | EfficientNet, RealNVP (teacher), student |
+//! | [`models`] | EfficientNet, whitening and RealNVP (teacher), student |
 //! | [`weights`] | weights by name: the shipped ones, public files; table, download, cache, inspection, conversion |
 //! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
 //! | [`evaluate`] | AUROC, AUPRO, thresholds, heat maps, the report page |
@@ -66,7 +66,8 @@
 //!   ([`profile::record`]). The program's allocator is the system's, with large
 //!   blocks beginning on a cache line, on Linux in huge pages ([`cpu::aligned`]); a program that uses the library
 //!   declares it itself, or is slower. Its main thread is one of those that compute (`main.rs`), as a program's should be.
-//! - A part whose score in f16 is within 1 % of the threshold is scored again in f32 ([`detector::Judge`]).
+//! - A part whose score in f16 is within 1 % of the threshold, and of what was subtracted where scores are fused, is
+//!   scored again in f32 ([`detector::Judge`]).
 //! - Where a convolution of a flow is split, the coupling adds the slices up ([`ops::coupling::coupling_of`]).
 //! - A depthwise convolution, too, has a kernel of its own for software adapters: lanes share a channel and its
 //!   weights, since such a driver loads what they do not share one after the other.
@@ -80,7 +81,8 @@
 //!   kernel of Adam itself leaves everything as it is where a gradient overflowed, so the host asks once a
 //!   step.
 //! - A device is waited for twice in a prediction: features come to the host, where they are standardised, joined
-//!   with depth and cached; map and mean are read together. While it trains in f32, every eighth step.
+//!   with depth and cached; distance and likelihood are read together at the features' size, added and up-sampled
+//!   there. While it trains in f32, every eighth step.
 //! - Matrix units run 8×8×8 in f32 and, in f16, 16×16×16 or 8×8×8 from one shader (and another for the gradient of
 //!   weights, f16 alone). On a real GPU 16×16×16 ran, on the llvmpipe of Mesa 26.2 8×8×8 in f16; for older
 //!   drivers a test replaces the matrices with arrays. Metal lists 8×8×8, but with subgroups of 4 to 64: not used.

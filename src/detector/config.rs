@@ -271,7 +271,7 @@ impl Config {
         config
     }
 
-    /// As `tiny`, with wider networks and a longer training: hours on two cores, minutes on a GPU.
+    /// As `tiny`, with wider networks and a longer training: about fourteen times the work.
     fn thorough() -> Self {
         let mut config = Self::tiny();
         config.preset = "thorough".into();

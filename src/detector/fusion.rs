@@ -44,7 +44,14 @@ impl Scale {
 impl Fusion {
     /// Of a detector that has seen no parts: both maps as they are.
     pub(super) fn unscaled() -> Self {
-        Self::from_values([0.0, 1.0, 0.0, 1.0])
+        let scale = Scale {
+            middle: 0.0,
+            high: 1.0,
+        };
+        Self {
+            distance: scale,
+            likelihood: scale,
+        }
     }
 
     /// How far from 0 a map of zeros would score: where scores of f16 and f32 part by a share of the maps' values,
@@ -90,26 +97,30 @@ impl Fusion {
             .collect()
     }
 
-    /// As it is saved.
-    pub(super) fn values(self) -> Vec<f32> {
+    /// As a model's metadata have it.
+    pub(super) fn to_text(self) -> String {
         let Self {
             distance,
             likelihood,
         } = self;
-        [distance, likelihood]
-            .iter()
-            .flat_map(|scale| [scale.middle, scale.high])
-            .collect()
+        let scales = [distance, likelihood].map(|scale| format!("{} {}", scale.middle, scale.high));
+        scales.join(" ")
     }
 
-    /// What [`Fusion::values`] gave.
-    pub(super) fn from_values(values: [f32; 4]) -> Self {
-        let [a, b, c, d] = values;
-        let scale = |middle, high| Scale { middle, high };
-        Self {
-            distance: scale(a, b),
-            likelihood: scale(c, d),
-        }
+    /// What [`Fusion::to_text`] gave; none of anything else, or where a scale has no width.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let numbers = text.split(' ').map(|number| number.parse::<f32>().ok());
+        let [a, b, c, d] = numbers.collect::<Option<Vec<_>>>()?[..] else {
+            return None;
+        };
+        let scale = |middle: f32, high: f32| {
+            let width = high - middle;
+            (width.is_finite() && width > 0.0).then_some(Scale { middle, high })
+        };
+        Some(Self {
+            distance: scale(a, b)?,
+            likelihood: scale(c, d)?,
+        })
     }
 }
 
@@ -137,10 +148,19 @@ mod tests {
         for (found, expected) in found.iter().zip([1.0, 1.0, 0.0, 0.0]) {
             assert!((found - expected).abs() < 1e-6, "{found} {expected}");
         }
-        assert_eq!(
-            Fusion::from_values(fusion.values().try_into().unwrap()),
-            fusion
-        );
+        assert_eq!(Fusion::from_text(&fusion.to_text()), Some(fusion));
+        for damaged in [
+            "",
+            "1 2 3",
+            "1 2 3 4 5",
+            "1 2 x 4",
+            "1 2 4 4",
+            "2 1 3 4",
+            "1 2 3 inf",
+            "NaN 2 3 4",
+        ] {
+            assert_eq!(Fusion::from_text(damaged), None, "{damaged}");
+        }
     }
 
     #[test]

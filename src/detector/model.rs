@@ -29,9 +29,10 @@ const MAP_QUANTILE: f64 = 0.999;
 
 const MEAN: &str = "features.mean";
 const SCALE: &str = "features.scale";
+/// The entry of the metadata that holds the scales of a fused score.
+const FUSION: &str = "fusion";
 /// Weight, bias and ln |det W|.
 const WHITENING: [&str; 3] = ["whitening.weight", "whitening.bias", "whitening.log_det"];
-const FUSION: &str = "score.fusion";
 
 /// The student for scoring: the paper's CNN, its batch norms folded, or a flow like the teacher
 /// (Table 5).
@@ -152,9 +153,6 @@ impl Detector {
                 list.push((name.into(), shape, values));
             }
         }
-        if let Some(fusion) = self.fusion {
-            list.push((FUSION.into(), vec![4], fusion.values()));
-        }
         self.tensors(|name, tensor| {
             list.push((name, tensor.shape().dims().to_vec(), tensor.unrounded()?));
             Ok(())
@@ -168,6 +166,10 @@ impl Detector {
         if let Some(net) = &self.extractor.net {
             metadata.insert("padding".to_string(), format!("{:?}", net.padding()));
         }
+        metadata.extend(
+            self.fusion
+                .map(|fusion| (FUSION.to_string(), fusion.to_text())),
+        );
         for (key, value) in [
             ("threshold", self.threshold),
             ("map_threshold", self.map_threshold),
@@ -259,13 +261,14 @@ impl Detector {
             }
             false => None,
         };
-        let fusion = match config.score.source {
-            ScoreSource::Fusion => {
-                let v = file.read(FUSION, &[4])?;
-                Some(Fusion::from_values([v[0], v[1], v[2], v[3]]))
-            }
-            _ => None,
-        };
+        let fusion = metadata.get(FUSION).map(|text| {
+            Fusion::from_text(text).ok_or_else(|| {
+                let message =
+                    format!("the model is damaged: its {FUSION} is {text:?}, no two scales");
+                Error::file(path, message)
+            })
+        });
+        let fusion = fusion.transpose()?;
         let number = |key: &str| -> Result<Option<f32>> {
             let damaged = |text: &String| {
                 let message = format!("the model is damaged: its {key} is {text:?}, no number");

@@ -79,17 +79,21 @@ impl Detector {
     /// The anomaly map `[side,side]`.
     fn map(&self, features: &Features) -> Result<Vec<f32>> {
         let source = self.config.score.source;
-        let Some(fusion) = self.fusion.filter(|_| source == ScoreSource::Fusion) else {
-            let mut maps = self.maps(features, &[source])?;
-            return Ok(maps.remove(0));
-        };
+        if source != ScoreSource::Fusion {
+            return Ok(self.maps(features, &[source])?.remove(0));
+        }
+        let fusion = self.fusion.ok_or_else(|| {
+            Error::failed(
+                "score.source = \"fusion\": distance and likelihood have no common scale yet; calibrate the \
+                 detector on good parts first",
+            )
+        })?;
         let both = [ScoreSource::Distance, ScoreSource::Likelihood];
         let maps = self.maps(features, &both)?;
         Ok(fusion.apply(&maps[0], &maps[1], &features.mask))
     }
 
-    /// The maps `[side,side]` of these sources, read together. Fusion without its scales, before calibration, is
-    /// distance.
+    /// The maps `[side,side]` of these sources, distance or likelihood, read together.
     pub(super) fn maps(
         &self,
         features: &Features,
@@ -104,13 +108,13 @@ impl Detector {
         let x = tape.constant(&Tensor::new(&self.device, [1, side, side, channels], x)?);
         let mask = Tensor::new_f32(&self.device, [1, side, side, 1], features.mask.clone())?;
         let place = self.place.as_ref().map(|place| tape.constant(place));
-        let (z, log_det) = self.teacher.forward(&tape, &x, place.as_ref())?;
+        let (x, so_far) = self.teacher.whiten(&tape, &x)?;
+        let (z, log_det) = (self.teacher).blocks(&tape, (x.clone(), so_far), place.as_ref())?;
         let mut maps = Vec::new();
         for source in sources {
             maps.push(match source {
                 ScoreSource::Likelihood => likelihood(&tape, &z, &log_det, &mask)?,
                 ScoreSource::Distance | ScoreSource::Fusion => {
-                    let x = self.teacher.whitened(&tape, &x)?;
                     let y = match &self.student {
                         StudentNet::Cnn(student) => student.forward(&tape, &x, place.as_ref())?,
                         StudentNet::Flow(flow) => flow.forward(&tape, &x, place.as_ref())?.0,

@@ -306,7 +306,7 @@ pub fn train(
             let answer = Tensor::new(&device, batch.x.shape(), answer)?;
             let tape = Tape::training();
             let place = batch.place.as_ref().map(|place| tape.constant(place));
-            let x = teacher.whitened(&tape, &tape.constant(&batch.x))?;
+            let (x, _) = teacher.whiten(&tape, &tape.constant(&batch.x))?;
             let y = student.forward(&tape, &x, place.as_ref())?;
             let loss = sum(
                 &tape,

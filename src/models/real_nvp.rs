@@ -173,15 +173,16 @@ impl RealNvp {
         Self { whitening, ..self }
     }
 
-    /// Features as the first block sees them.
+    /// Features as the first block sees them, and the log-determinant so far: none without a whitening.
     ///
     /// # Errors
     /// As [`Whitening::forward`].
-    pub fn whitened(&self, tape: &Tape, x: &Var) -> Result<Var> {
-        match &self.whitening {
-            Some(whitening) => Ok(whitening.forward(tape, x)?.0),
-            None => Ok(x.clone()),
-        }
+    pub fn whiten(&self, tape: &Tape, x: &Var) -> Result<(Var, Option<Var>)> {
+        let Some(whitening) = &self.whitening else {
+            return Ok((x.clone(), None));
+        };
+        let (x, log_det) = whitening.forward(tape, x)?;
+        Ok((x, Some(log_det)))
     }
 
     pub fn whitening(&self) -> Option<&Whitening> {
@@ -193,15 +194,22 @@ impl RealNvp {
     /// # Errors
     /// As the operators.
     pub fn forward(&self, tape: &Tape, x: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
+        let whitened = self.whiten(tape, x)?;
+        self.blocks(tape, whitened, condition)
+    }
+
+    /// [`RealNvp::forward`] from what [`RealNvp::whiten`] gave.
+    ///
+    /// # Errors
+    /// As the operators.
+    pub fn blocks(
+        &self,
+        tape: &Tape,
+        (x, mut log_det): (Var, Option<Var>),
+        condition: Option<&Var>,
+    ) -> Result<(Var, Var)> {
         let halves = self.halves();
         let alpha = self.config.alpha;
-        let (x, mut log_det) = match &self.whitening {
-            Some(whitening) => {
-                let (x, log_det) = whitening.forward(tape, x)?;
-                (x, Some(log_det))
-            }
-            None => (x.clone(), None),
-        };
         let mut parts = vec![x];
         for block in &self.blocks {
             let order = Some(&block.permutation);
