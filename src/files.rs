@@ -32,8 +32,63 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
+        set_mode(file.as_file(), path)?;
         file.persist(path)?;
         Ok(())
     };
     write().map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+}
+
+/// The mode of the file that is replaced, or what the process's umask leaves: a temporary file is its owner's alone.
+#[cfg(unix)]
+fn set_mode(file: &std::fs::File, path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = match std::fs::metadata(path) {
+        Ok(old) => old.permissions().mode() & 0o777,
+        Err(_) => 0o666 & !umask(),
+    };
+    file.set_permissions(std::fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &std::fs::File, _: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// What a new file's mode is without: that of one that is made for the purpose, once.
+#[cfg(unix)]
+fn umask() -> u32 {
+    use std::os::unix::fs::PermissionsExt;
+    static UMASK: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *UMASK.get_or_init(|| {
+        let probe = || -> std::io::Result<u32> {
+            let folder = tempfile::tempdir()?;
+            let file = std::fs::File::create(folder.path().join("mode"))?;
+            Ok(0o666 & !file.metadata()?.permissions().mode())
+        };
+        probe().unwrap_or(0o022)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_has_the_mode_that_others_have() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let mode = |name: &str| {
+            let meta = std::fs::metadata(folder.path().join(name)).unwrap();
+            meta.permissions().mode() & 0o777
+        };
+        std::fs::write(folder.path().join("plain"), b"1").unwrap();
+        write_atomic(&folder.path().join("ours"), b"2").unwrap();
+        assert_eq!(mode("ours"), mode("plain"));
+        let narrow = std::fs::Permissions::from_mode(0o640);
+        std::fs::set_permissions(folder.path().join("ours"), narrow).unwrap();
+        write_atomic(&folder.path().join("ours"), b"3").unwrap();
+        assert_eq!(mode("ours"), 0o640);
+    }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use astray::data::image::dimensions;
 use astray::data::resize::{resize_f32, resize_u8};
-use astray::data::{DepthMap, Mask, Pixels, Resize, Rgb};
+use astray::data::{DepthMap, Mask, Meaning, Pixels, Resize, Rgb};
 use astray::models::efficientnet::Normalisation;
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, RgbImage};
 use safetensors::SafeTensors;
@@ -236,7 +236,7 @@ fn absurd_dimensions_are_refused_before_decoding() {
         bytes.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xae\x42\x60\x82");
         std::fs::write(&path, &bytes).unwrap();
         assert_error(Rgb::load(&path), &["huge.png"]);
-        assert_error(DepthMap::load(&path, 0.001), &["huge.png"]);
+        assert_error(DepthMap::load(&path, &Meaning::default()), &["huge.png"]);
         if side == 20_000 {
             assert_error(Rgb::load(&path), &["20000 x 20000", "16384"]);
         }
@@ -279,4 +279,72 @@ fn masks_keep_every_defect() {
         Mask::load_for(&path, 12, 6),
         &["mask.png", "10 x 6", "12 x 6"],
     );
+}
+
+/// `PIL.ImageOps.exif_transpose` of [[1, 2, 3], [4, 5, 6]], by the tag's value.
+#[test]
+fn pictures_and_masks_are_turned_as_their_tag_says() {
+    use image::ImageEncoder;
+    use image::codecs::png::PngEncoder;
+    let upright: [(&[u8], usize); 8] = [
+        (&[1, 2, 3, 4, 5, 6], 3),
+        (&[3, 2, 1, 6, 5, 4], 3),
+        (&[6, 5, 4, 3, 2, 1], 3),
+        (&[4, 5, 6, 1, 2, 3], 3),
+        (&[1, 4, 2, 5, 3, 6], 2),
+        (&[4, 1, 5, 2, 6, 3], 2),
+        (&[6, 3, 5, 2, 4, 1], 2),
+        (&[3, 6, 2, 5, 1, 4], 2),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("turned.png");
+    for (value, (expected, width)) in (1u8..).zip(upright) {
+        let mut exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        exif.extend([value, 0, 0, 0, 0, 0, 0, 0]);
+        let mut bytes = Vec::new();
+        let mut encoder = PngEncoder::new(&mut bytes);
+        encoder.set_exif_metadata(exif).unwrap();
+        let grey = [1, 2, 3, 4, 5, 6];
+        encoder
+            .write_image(&grey, 3, 2, image::ExtendedColorType::L8)
+            .unwrap();
+        std::fs::write(&path, bytes).unwrap();
+        let found = Rgb::load(&path).unwrap();
+        let first: Vec<u8> = found.to_u8().chunks_exact(3).map(|p| p[0]).collect();
+        assert_eq!((&first[..], found.width), (expected, width), "{value}");
+        assert_eq!(dimensions(&path).unwrap(), (width, 6 / width));
+        let mask = Mask::load(&path).unwrap();
+        assert_eq!((mask.width, mask.height), (width, 6 / width));
+    }
+}
+
+/// Soft edges and a JPEG's noise end at half of white; a mask of numbers has no border but 0.
+#[test]
+fn a_mask_has_a_stated_threshold() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("mask.png");
+    for (values, expected) in [
+        (vec![0, 3, 127, 128, 255], [0, 0, 0, 1, 1]),
+        (vec![0, 1, 0, 2, 127], [0, 1, 0, 1, 1]),
+        (vec![0, 255, 0, 255, 0], [0, 1, 0, 1, 0]),
+    ] {
+        save(&path, GrayImage::from_raw(5, 1, values.clone()).unwrap());
+        assert_eq!(Mask::load(&path).unwrap().pixels, expected, "{values:?}");
+        let wide: Vec<u16> = values.iter().map(|&v| u16::from(v) * 257).collect();
+        save(
+            &path,
+            ImageBuffer::<image::Luma<u16>, _>::from_raw(5, 1, wide).unwrap(),
+        );
+        assert_eq!(
+            Mask::load(&path).unwrap().pixels,
+            expected,
+            "{values:?} in 16 bit"
+        );
+    }
+    let one = vec![0, 1, 0, 0, 65535];
+    save(
+        &path,
+        ImageBuffer::<image::Luma<u16>, _>::from_raw(5, 1, one).unwrap(),
+    );
+    assert_eq!(Mask::load(&path).unwrap().pixels, [0, 0, 0, 0, 1]);
 }

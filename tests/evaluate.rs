@@ -2,7 +2,8 @@
 //! (tests/reference/data, made by tools/reference_data.py).
 
 use astray::evaluate::aupro::components;
-use astray::evaluate::{Metrics, PixelScores, Rule, Summary, auroc, best_f1};
+use astray::evaluate::conformal::quantile;
+use astray::evaluate::{Counts, Metrics, PixelScores, Summary, auroc, best_f1};
 use serde_json::Value;
 
 use crate::data::{reference_u8, uniform};
@@ -130,28 +131,28 @@ fn diagonal_pixels_are_one_defect() {
 }
 
 #[test]
-fn thresholds_from_good_parts_equal_numpy() {
+fn quantiles_equal_numpy() {
     let scores: Vec<f32> = uniform(61, 37).iter().map(|&u| u as f32).collect();
-    let reference = reference();
-    for pair in reference["quantiles"].as_array().unwrap() {
-        let found = Rule::Quantile(pair[0].as_f64().unwrap()).threshold(&scores);
-        let expected = pair[1].as_f64().unwrap();
-        assert!((f64::from(found.unwrap()) - expected).abs() < 1e-7);
+    for pair in reference()["quantiles"].as_array().unwrap() {
+        let found = f64::from(quantile(&scores, pair[0].as_f64().unwrap()));
+        assert!((found - pair[1].as_f64().unwrap()).abs() < 1e-7);
     }
-    let found = f64::from(Rule::MeanStd(3.0).threshold(&scores).unwrap());
-    assert!((found - reference["mean_3_std"].as_f64().unwrap()).abs() < 1e-7);
-    // The strictest quantile lets every good part pass: a verdict is `score > threshold`.
-    let highest = Rule::Quantile(1.0).threshold(&scores).unwrap();
-    assert!(scores.iter().all(|&s| s <= highest) && scores.contains(&highest));
-    for (rule, scores) in [
-        (Rule::Quantile(0.9), &[][..]),
-        (Rule::Quantile(1.1), &[1.0][..]),
-        (Rule::Quantile(0.9), &[1.0, f32::NAN][..]),
-        (Rule::MeanStd(3.0), &[1.0][..]),
-        (Rule::MeanStd(f64::NAN), &[1.0, 2.0][..]),
-    ] {
-        assert!(rule.threshold(scores).is_err(), "{rule:?} {scores:?}");
-    }
+}
+
+#[test]
+fn verdicts_are_counted() {
+    let scores = [0.1, 0.5, 0.9, f32::NAN, 0.5, 0.6];
+    let labels = [false, false, false, true, true, true];
+    let counts = Counts::of(&scores, &labels, 0.5);
+    let expected = Counts {
+        found: 2,
+        missed: 1,
+        false_alarms: 1,
+        passed: 2,
+    };
+    assert_eq!(counts, expected);
+    assert_eq!(counts.f1(), Some(4.0 / 6.0));
+    assert_eq!(Counts::of(&[0.7], &[false], 0.5).f1(), None);
 }
 
 #[test]

@@ -294,6 +294,7 @@ fn training_on_a_gpu_takes_the_batch_that_fits() {
     assert_eq!(batch.unwrap(), Some(4));
     // What was found is enough, beside the weights that the extractor has packed.
     let blank = Features {
+        part_found: true,
         map: vec![0.5; extractor.side().pow(2) * extractor.channels()],
         mask: vec![1.0; extractor.side().pow(2)],
     };

@@ -220,6 +220,7 @@ fn small_report() -> Report {
         pixel_auroc: Some(0.981),
         aupro: None,
         threshold: Some(0.5),
+        ..CategoryReport::default()
     };
     Report {
         title: "Parts <b>&</b> \"defects\"".into(),

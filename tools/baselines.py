@@ -24,7 +24,7 @@ from ast_torch.student import Student
 from nearest_neighbour import nearest, rows
 from peer_train import latent, optimise
 
-FEATURES = 3  # as in src/detector/features.rs
+FEATURES = 4  # as in src/detector/features.rs
 HEADER = 72  # magic, key, sha256
 
 

@@ -3,12 +3,14 @@
 mod licenses;
 mod memory;
 mod profile;
+mod threshold;
 mod weights;
 
 pub use licenses::Licenses;
 pub use profile::{
     ProfileArgs, ProfileDiff, ProfileJob, ProfilePredict, ProfileReport, ProfileTrain,
 };
+pub use threshold::{Calibrate, RateArg, Threshold};
 pub use weights::{
     Dtype, WeightsArgs, WeightsConvert, WeightsFetch, WeightsInspect, WeightsJob, WeightsList,
 };
@@ -40,8 +42,15 @@ pub enum Command {
     #[command(after_help = "Example: astray predict model photos/ --out heat --json")]
     Predict(Predict),
     /// Set the threshold from good parts alone
-    #[command(after_help = "Example: astray calibrate model parts/screw --quantile 0.99")]
+    #[command(
+        after_help = "Example: astray calibrate model more-good-parts --false-alarm-rate 0.01"
+    )]
     Calibrate(Calibrate),
+    /// Show a model's threshold and what it finds, or move it; needs no pictures of good parts
+    #[command(
+        after_help = "Example: astray threshold model --false-alarm-rate 0.01 --known-defects scratched/"
+    )]
+    Threshold(Threshold),
     /// Print a configuration as TOML: every key that `--set` and `--config` take, and its value
     #[command(after_help = "Example: astray config --preset mvtec3d")]
     Config(ConfigArgs),
@@ -170,7 +179,7 @@ pub struct Predict {
     #[arg(long)]
     pub json: bool,
     /// Call an image defective above this score, whatever the model was calibrated to
-    #[arg(long, value_name = "SCORE", value_parser = finite)]
+    #[arg(long, value_name = "SCORE", value_parser = finite, allow_negative_numbers = true)]
     pub threshold: Option<f32>,
     /// Refuse the model unless it was trained with these backbone weights
     #[arg(long, value_name = "FILE")]
@@ -179,25 +188,6 @@ pub struct Predict {
     pub device: DeviceArg,
     #[command(flatten)]
     pub precision: PrecisionArg,
-}
-
-#[derive(Debug, Args)]
-pub struct Calibrate {
-    /// A model file, or the folder that `train` wrote
-    pub model: PathBuf,
-    /// Good parts that the model was not trained on: a folder of pictures, or a data set, of which
-    /// the validation parts or those that training kept back are used
-    pub data: PathBuf,
-    /// The share of good parts that must pass, above 0 and at most 1
-    #[arg(long, value_name = "Q", default_value_t = 0.99, value_parser = quantile)]
-    pub quantile: f64,
-    /// Refuse the model unless it was trained with these backbone weights
-    #[arg(long, value_name = "FILE")]
-    pub weights: Option<PathBuf>,
-    #[command(flatten)]
-    pub device: DeviceArg,
-    #[command(flatten)]
-    pub category: CategoryArg,
 }
 
 #[derive(Debug, Args)]
@@ -372,13 +362,6 @@ impl Train {
     }
 }
 
-fn quantile(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("expected a number above 0 and at most 1, such as 0.99".into()),
-    }
-}
-
 fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(value) if value > 0 => Ok(value),
@@ -477,7 +460,9 @@ mod tests {
             ("train parts --moodality rgb", ErrorKind::UnknownArgument),
             ("train parts --modality xray", ErrorKind::InvalidValue),
             (
-                "calibrate model good --quantile 0",
+                "calibrate model good --false-alarm-rate 0",
+                "threshold model --false-alarm-rate 1",
+                "threshold model --false-alarm-rate 0.1 --threshold 3",
                 ErrorKind::ValueValidation,
             ),
             (

@@ -70,18 +70,27 @@ pub fn run(args: &Demo) -> Result<u8> {
     train::save(&mut detector, &args.out)?;
     let file = job::model_file(&args.out, "")?;
     let (metrics, scored) = job::evaluate((&detector, &file), &dataset, None)?;
-    let unit_mm = config.depth.unit_mm;
     let level = detector.map_threshold;
-    let samples = pictures::of_dataset(&dataset, &scored, level, unit_mm, &args.out)?;
+    let samples = pictures::of_dataset(
+        &dataset,
+        &scored,
+        &metrics.results,
+        level,
+        &config.depth.meaning(),
+        &args.out,
+    )?;
     let summary = Summary::new(vec![metrics]);
-    let notes = backbone::note(&detector.extractor).into_iter().collect();
+    let mut card = evaluate::Card::of("", &detector)?;
+    card.losses = losses;
+    let mut notes: Vec<String> = backbone::note(&detector.extractor).into_iter().collect();
+    notes.extend(evaluate::warnings(&detector));
     evaluate::report(
         &args.out,
         "astray: demo",
         notes,
         &summary,
         samples,
-        &losses,
+        &[card],
         device.name(),
     )?;
     super::print(&summary.table())?;

@@ -25,7 +25,7 @@ pub fn run(args: &Evaluate) -> Result<u8> {
     let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     let mut all = Vec::new();
     let (mut notes, mut told) = (Vec::new(), None);
-    let mut to_show = Vec::new();
+    let (mut to_show, mut cards) = (Vec::new(), Vec::new());
     for dataset in datasets {
         let file = job::model_file(&args.model, &dataset.name)?;
         let detector = Detector::load(&file, &device)?;
@@ -39,19 +39,22 @@ pub fn run(args: &Evaluate) -> Result<u8> {
         }
         let (metrics, scored) = job::evaluate((&detector, &file), &dataset, cache.as_ref())?;
         notes.extend(backbone::note(&detector.extractor));
-        all.push(metrics);
+        notes.extend(warnings(&detector));
+        cards.push(Card::of(&dataset.name, &detector)?);
         if args.report.is_some() {
-            let unit_mm = detector.config.depth.unit_mm;
-            to_show.push((dataset, scored, detector.map_threshold, unit_mm));
+            let meaning = detector.config.depth.meaning();
+            let level = detector.map_threshold;
+            to_show.push((dataset, scored, metrics.results.clone(), level, meaning));
         }
+        all.push(metrics);
     }
     let summary = Summary::new(all);
     if let Some(folder) = &args.report {
         notes.dedup();
         let mut samples = Vec::new();
-        for (dataset, scored, level, unit_mm) in &to_show {
+        for (dataset, scored, results, level, meaning) in &to_show {
             samples.extend(pictures::of_dataset(
-                dataset, scored, *level, *unit_mm, folder,
+                dataset, scored, results, *level, meaning, folder,
             )?);
         }
         report(
@@ -60,7 +63,7 @@ pub fn run(args: &Evaluate) -> Result<u8> {
             notes,
             &summary,
             samples,
-            &Losses::default(),
+            &cards,
             device.name(),
         )?;
     }
@@ -72,6 +75,47 @@ pub fn run(args: &Evaluate) -> Result<u8> {
     Ok(0)
 }
 
+/// What made the figures, at the foot of the page.
+pub struct Card {
+    calibration: Option<String>,
+    details: Vec<(String, String)>,
+    /// Of the training, where the report is of one.
+    pub losses: Losses,
+}
+
+impl Card {
+    /// `category` is named where there may be several.
+    ///
+    /// # Errors
+    /// A configuration that TOML cannot hold.
+    pub fn of(category: &str, detector: &Detector) -> Result<Self> {
+        let named = |what: &str| match category.is_empty() {
+            true => what.to_string(),
+            false => format!("{category}: {what}"),
+        };
+        let calibration = detector.calibration().map(|c| c.describe());
+        let mut details = vec![(named("backbone"), backbone::named(&detector.extractor))];
+        if let Some(calibration) = &calibration {
+            details.push((named("calibration"), calibration.clone()));
+        }
+        let config = detector.config.to_toml()?;
+        details.push((
+            named("configuration"),
+            config.trim().replace("\n\n", "\n").replace('\n', "; "),
+        ));
+        Ok(Self {
+            calibration,
+            details,
+            losses: Losses::default(),
+        })
+    }
+}
+
+/// What a reader should know of the threshold.
+pub fn warnings(detector: &Detector) -> Vec<String> {
+    detector.calibration().map_or(Vec::new(), |c| c.warnings())
+}
+
 /// Writes `report.html` and `metrics.json` into a folder that holds the pictures.
 pub fn report(
     folder: &Path,
@@ -79,37 +123,49 @@ pub fn report(
     notes: Vec<String>,
     summary: &Summary,
     samples: Vec<ReportSample>,
-    losses: &Losses,
+    cards: &[Card],
     device: &str,
 ) -> Result<()> {
-    let categories = summary.categories.iter().map(|m| CategoryReport {
-        name: m.category.clone(),
-        image_auroc: m.image_auroc,
-        pixel_auroc: m.pixel_auroc,
-        aupro: m.aupro,
-        threshold: m.threshold,
-    });
+    let categories = summary
+        .categories
+        .iter()
+        .zip(cards)
+        .map(|(m, card)| CategoryReport {
+            name: m.category.clone(),
+            image_auroc: m.image_auroc,
+            pixel_auroc: m.pixel_auroc,
+            aupro: m.aupro,
+            threshold: m.threshold,
+            calibration: card.calibration.clone(),
+            image_auroc_interval: m.image_auroc_interval,
+        });
     let curve = |name: &str, values: &Vec<f32>| LossCurve {
         name: name.into(),
         values: values.clone(),
     };
-    let curves = [
-        curve("teacher", &losses.teacher),
-        curve("student", &losses.student),
-    ];
+    let losses = |card: &Card| {
+        [
+            curve("teacher", &card.losses.teacher),
+            curve("student", &card.losses.student),
+        ]
+    };
     let page = Report {
         title: title.into(),
         notes,
         categories: categories.collect(),
         samples,
-        losses: curves
-            .into_iter()
+        losses: cards
+            .iter()
+            .flat_map(losses)
             .filter(|c| !c.values.is_empty())
             .collect(),
-        details: vec![
+        details: [
             ("astray".into(), env!("CARGO_PKG_VERSION").into()),
             ("device".into(), device.into()),
-        ],
+        ]
+        .into_iter()
+        .chain(cards.iter().flat_map(|card| card.details.clone()))
+        .collect(),
     };
     page.write(&folder.join("report.html"))?;
     write_atomic(

@@ -2,9 +2,10 @@
 
 use crate::data::{Cache, Dataset, DepthMap, Mask, Sample, categories};
 use crate::detector::config::Modality;
-use crate::detector::{Detector, Extractor, Features, Judge, Part, Scored, read_ahead};
+use crate::detector::{Detector, Extractor, Features, Judge, Part, Scored};
+use crate::evaluate::bootstrap::interval;
 use crate::evaluate::overlay::resize_map;
-use crate::evaluate::{Metrics, PixelScores, auroc, best_f1};
+use crate::evaluate::{Counts, Metrics, PixelScores, Tested, auroc, best_f1};
 use crate::{Error, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -87,13 +88,33 @@ pub fn features(
     }
     let bar = bar(what, samples.len());
     let mut all = Vec::with_capacity(samples.len());
-    read_ahead(samples, read(extractor, cache), |_, part| {
-        all.push(extractor.features(part, cache)?);
+    read_ahead(extractor, samples, cache, |sample, part| {
+        let features = extractor.features(part, cache)?;
+        if !features.part_found {
+            tracing::warn!(
+                "{}: no part found: nothing stands out of its depth map's background",
+                sample.name
+            );
+        }
+        all.push(features);
         bar.inc(1);
         Ok(())
     })?;
     bar.finish();
     Ok(all)
+}
+
+/// Hands each part to `work`, those that come next being read meanwhile.
+///
+/// # Errors
+/// The first part that cannot be used.
+pub fn read_ahead(
+    extractor: &Extractor,
+    samples: &[Sample],
+    cache: Option<&Cache>,
+    work: impl FnMut(&Sample, Part) -> Result<()>,
+) -> Result<()> {
+    crate::detector::read_ahead(samples, read(extractor, cache), work)
 }
 
 fn read(extractor: &Extractor, cache: Option<&Cache>) -> impl Fn(&Sample) -> Result<Part> {
@@ -142,7 +163,8 @@ pub fn check_test(dataset: &Dataset) -> Result<()> {
     }
     for sample in &dataset.test {
         if let Some(mask) = &sample.mask {
-            let (height, width) = size_of(sample)?;
+            let paths = (sample.rgb.as_deref(), sample.depth.as_deref());
+            let (height, width) = size_of(paths)?;
             Mask::check_size(mask, width, height)?;
         }
     }
@@ -161,18 +183,23 @@ pub fn evaluate(
 ) -> Result<(Metrics, Vec<Scored>)> {
     let bar = bar("evaluate", dataset.test.len());
     let mut pixels = PixelScores::new();
-    let mut scored = Vec::new();
+    let (mut scored, mut results) = (Vec::new(), Vec::new());
     let mut has_masks = true;
     let extractor = &detector.extractor;
     let mut judge = Judge::new(detector, detector.threshold, file);
-    read_ahead(&dataset.test, read(extractor, cache), |sample, part| {
+    read_ahead(extractor, &dataset.test, cache, |sample, part| {
         let paths = (sample.rgb.as_deref(), sample.depth.as_deref());
         let result = judge.score(part, paths, cache);
         let result = result.map_err(|e| Error::failed(format!("{}: {e}", sample.name)))?;
-        let (height, width) = size_of(sample)?;
+        let (height, width) = size_of(paths)?;
         let result = result.of_picture(detector.config.input.resize, (height, width));
         match sample.load_mask(width, height)? {
             Some(mask) => {
+                let marked = mask.pixels.iter().filter(|p| **p > 0).count();
+                if sample.is_defect() && (marked == 0 || marked == mask.pixels.len()) {
+                    let what = if marked == 0 { "nothing" } else { "everything" };
+                    tracing::warn!("{}: its mask marks {what} as defective", sample.name);
+                }
                 let shrink = (width.max(height) as f64 / EVALUATED_SIDE as f64).max(1.0);
                 let (w, h) = (
                     (width as f64 / shrink).round() as usize,
@@ -188,6 +215,21 @@ pub fn evaluate(
             }
             None => has_masks = false,
         }
+        if !result.part_found {
+            tracing::warn!(
+                "{}: no part found: nothing stands out of its depth map's background",
+                sample.name
+            );
+        }
+        let verdict = detector.verdict(result.score, None);
+        results.push(Tested {
+            name: sample.name.clone(),
+            is_defective: sample.is_defect(),
+            score: result.score,
+            defective: verdict.defective,
+            p_value: verdict.p_value,
+            regions: detector.regions(&result, (height, width)),
+        });
         scored.push(result);
         bar.inc(1);
         Ok(())
@@ -196,9 +238,10 @@ pub fn evaluate(
     judge.note().iter().for_each(|note| eprintln!("{note}"));
     let scores: Vec<f32> = scored.iter().map(|s| s.score).collect();
     let labels: Vec<bool> = dataset.test.iter().map(Sample::is_defect).collect();
-    let f1 = detector
-        .threshold
-        .and_then(|threshold| f1(&scores, &labels, threshold));
+    let threshold = detector.threshold;
+    let counts = |scores: &[f32], labels: &[bool]| threshold.map(|t| Counts::of(scores, labels, t));
+    let f1 = |scores: &[f32], labels: &[bool]| counts(scores, labels).and_then(|c| c.f1());
+    let image_auroc = |scores: &[f32], labels: &[bool]| auroc(scores, labels).ok().flatten();
     let metrics = Metrics {
         category: dataset.name.clone(),
         parts: scores.len(),
@@ -207,34 +250,22 @@ pub fn evaluate(
         pixel_auroc: if has_masks { pixels.auroc() } else { None },
         aupro: if has_masks { pixels.aupro(0.3)? } else { None },
         best_f1: best_f1(&scores, &labels)?.map(|best| best.f1),
-        threshold: detector.threshold,
-        f1,
+        threshold,
+        f1: f1(&scores, &labels),
+        counts: counts(&scores, &labels),
+        image_auroc_interval: interval(&scores, &labels, image_auroc),
+        f1_interval: interval(&scores, &labels, f1),
+        results,
     };
     Ok((metrics, scored))
 }
 
 /// Height and width of a part's picture or depth map.
-fn size_of(sample: &Sample) -> Result<(usize, usize)> {
-    match (&sample.rgb, &sample.depth) {
-        (Some(path), _) => crate::data::image::dimensions(path).map(|(w, h)| (h, w)),
-        (None, Some(path)) => DepthMap::load(path, 0.001).map(|map| (map.height, map.width)),
-        (None, None) => Err(Error::failed(format!(
-            "{} has neither picture nor depth map",
-            sample.name
-        ))),
-    }
-}
-
-fn f1(scores: &[f32], labels: &[bool], threshold: f32) -> Option<f64> {
-    let count = |said: bool, truth: bool| {
-        scores
-            .iter()
-            .zip(labels)
-            .filter(|&(&s, &l)| (s > threshold) == said && l == truth)
-            .count() as f64
+pub fn size_of(part: (Option<&Path>, Option<&Path>)) -> Result<(usize, usize)> {
+    let (width, height) = match part {
+        (Some(path), _) => crate::data::image::dimensions(path)?,
+        (None, Some(path)) => DepthMap::dimensions(path)?,
+        (None, None) => return Err(Error::failed("neither picture nor depth map")),
     };
-    let (hit, wrong) = (count(true, true), count(true, false) + count(false, true));
-    labels
-        .contains(&true)
-        .then(|| 2.0 * hit / (2.0 * hit + wrong))
+    Ok((height, width))
 }

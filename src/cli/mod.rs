@@ -17,6 +17,7 @@ mod pictures;
 mod predict;
 mod profile;
 mod selftest;
+mod threshold;
 mod train;
 mod weights;
 
@@ -56,6 +57,7 @@ pub fn run() -> Result<u8> {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Calibrate(args) => calibrate::run(&args),
+        Command::Threshold(args) => threshold::run(&args),
         Command::Profile(args) => profile::run(&args),
         Command::Bench(args) => bench::run(&args),
     }

@@ -1,30 +1,39 @@
 //! The pictures of an evaluated test set, for the report.
 
-use crate::data::{Dataset, DepthMap, Label, Rgb, Sample};
+use crate::data::{Dataset, DepthMap, Label, Meaning, Rgb, Sample};
 use crate::detector::Scored;
+use crate::evaluate::Tested;
 use crate::evaluate::overlay::{Overlay, write_map, write_png};
 use crate::evaluate::report::ReportSample;
 use crate::{Error, Result};
 use std::path::Path;
 
 /// Writes input, heat map, raw map and ground truth of every test part into `folder`/images, and
-/// describes them for the report. `level` is the detector's `map_threshold`, `unit_mm` that of
-/// integer depth maps.
+/// describes them for the report. `level` is the detector's `map_threshold`, `meaning` that of
+/// depth maps.
 ///
 /// # Errors
 /// A file that cannot be read or written.
 pub fn of_dataset(
     dataset: &Dataset,
     scored: &[Scored],
+    results: &[Tested],
     level: Option<f32>,
-    unit_mm: f64,
+    meaning: &Meaning,
     folder: &Path,
 ) -> Result<Vec<ReportSample>> {
     let images = folder.join("images");
     std::fs::create_dir_all(&images).map_err(|e| Error::file(&images, e))?;
-    let parts = dataset.test.iter().zip(scored);
+    let parts = dataset.test.iter().zip(scored).zip(results);
     parts
-        .map(|(sample, result)| of_sample(dataset, sample, result, level, unit_mm, &images))
+        .map(|((sample, result), tested)| {
+            let shown = of_sample(dataset, sample, result, level, meaning, &images)?;
+            Ok(ReportSample {
+                p_value: tested.p_value,
+                regions: tested.regions.clone(),
+                ..shown
+            })
+        })
         .collect()
 }
 
@@ -44,14 +53,14 @@ pub fn overlay(level: Option<f32>, map: &[f32]) -> Overlay {
 pub fn background(
     rgb: Option<&Path>,
     depth: Option<&Path>,
-    unit_mm: f64,
+    meaning: &Meaning,
 ) -> Result<(Vec<u8>, usize, usize)> {
     if let Some(path) = rgb {
         let picture = Rgb::load(path)?;
         return Ok((picture.to_u8(), picture.height, picture.width));
     }
     let path = depth.ok_or_else(|| Error::failed("neither picture nor depth map"))?;
-    let map = DepthMap::load(path, unit_mm / 1000.0)?;
+    let map = DepthMap::load(path, meaning)?;
     let valid = || map.z.iter().copied().filter(|z| z.is_finite() && *z > 0.0);
     let (near, far) = (
         valid().fold(f32::MAX, f32::min),
@@ -74,7 +83,7 @@ fn of_sample(
     sample: &Sample,
     result: &Scored,
     level: Option<f32>,
-    unit_mm: f64,
+    meaning: &Meaning,
     images: &Path,
 ) -> Result<ReportSample> {
     let safe: String = sample
@@ -98,7 +107,7 @@ fn of_sample(
         write_png(&images.join(&file), pixels, size)?;
         Ok(Some(format!("images/{file}")))
     };
-    let (ground, height, width) = background(rgb, depth, unit_mm)?;
+    let (ground, height, width) = background(rgb, depth, meaning)?;
     let size = (height, width);
     let overlay = overlay(level, &result.map);
     let heat = overlay.draw(&ground, size, &result.map, (result.height, result.width))?;
@@ -113,7 +122,7 @@ fn of_sample(
     };
     let depth = match depth {
         Some(path) => {
-            let (grey, h, w) = background(None, Some(path), unit_mm)?;
+            let (grey, h, w) = background(None, Some(path), meaning)?;
             write("depth", &grey, (h, w))?
         }
         None => None,
@@ -142,5 +151,6 @@ fn of_sample(
         depth,
         overlay: write("heat", &heat, size)?,
         truth,
+        ..ReportSample::default()
     })
 }

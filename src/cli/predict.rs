@@ -3,7 +3,8 @@
 use super::args::Predict;
 use super::{device, job, output, pictures};
 use crate::data::list_images;
-use crate::detector::{Detector, Judge, read_ahead};
+use crate::detector::{Detector, Judge, Verdict, read_ahead};
+use crate::evaluate::Region;
 use crate::evaluate::overlay::{write_map, write_png};
 use crate::tensor::Device;
 use crate::{Error, Result};
@@ -16,18 +17,30 @@ use std::path::{Path, PathBuf};
 #[derive(Serialize)]
 struct Prediction<'a> {
     path: &'a Path,
-    score: f32,
-    threshold: Option<f32>,
-    /// `None` where no threshold is known.
-    defective: Option<bool>,
+    #[serde(flatten)]
+    verdict: Verdict,
+    /// Does anything stand out of the depth map's background? Where nothing does there is no verdict.
+    part_found: bool,
+    /// Where the map is defective; the highest peak first.
+    regions: Vec<Region>,
     overlay: Option<PathBuf>,
     map: Option<PathBuf>,
 }
 
+/// The line of `--json` of a part that could not be judged.
+#[derive(Serialize)]
+struct Failure<'a> {
+    path: &'a Path,
+    error: String,
+}
+
 pub fn run(args: &Predict) -> Result<u8> {
     let device = device::open_to_score(&args.device, args.precision.value, false)?;
-    run_with(args, &Loaded::new(args, &device)?, &mut super::print)?;
-    Ok(0)
+    let failed = run_with(args, &Loaded::new(args, &device)?, &mut super::print)?;
+    if failed > 0 {
+        eprintln!("error: {failed} of the parts could not be judged");
+    }
+    Ok(u8::from(failed > 0))
 }
 
 /// The model and its file.
@@ -47,12 +60,15 @@ impl Loaded {
     }
 }
 
-/// Hands each line to `tell`.
+/// Hands each line to `tell`, and says how many parts could not be judged.
+///
+/// # Errors
+/// Wrong arguments, and results that cannot be written.
 pub fn run_with(
     args: &Predict,
     Loaded { file, detector }: &Loaded,
     tell: &mut dyn FnMut(&str) -> Result<()>,
-) -> Result<()> {
+) -> Result<usize> {
     let threshold = args.threshold.or(detector.threshold);
     let (rgb, depth) = (expand(&args.paths)?, expand(&args.depth)?);
     let modality = detector.config.input.modality;
@@ -73,13 +89,10 @@ pub fn run_with(
             args.model.display()
         )));
     }
-    if modality.has_rgb() && modality.has_depth() && rgb.len() != depth.len() {
-        return Err(Error::usage(format!(
-            "{} pictures but {} depth maps: expected one for each",
-            rgb.len(),
-            depth.len()
-        )));
-    }
+    let depth = match modality.has_rgb() && modality.has_depth() {
+        true => partners(&rgb, depth)?,
+        false => depth,
+    };
     for path in rgb.iter().chain(&depth) {
         std::fs::metadata(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
     }
@@ -95,21 +108,34 @@ pub fn run_with(
     let numbers: Vec<usize> = (0..parts.len()).collect();
     let read = |&i: &usize| {
         let (rgb, depth) = inputs(i);
-        detector.extractor.read(rgb, depth, None)
+        Ok(detector.extractor.read(rgb, depth, None))
     };
     let mut judge = Judge::new(detector, threshold, file);
+    let mut failed = 0;
     read_ahead(&numbers, read, |&i, part| {
         let (path, (rgb, depth)) = (&parts[i], inputs(i));
-        let mut result = judge
-            .score(part, (rgb, depth), None)
-            .map_err(|e| Error::file(path, e))?;
+        let scored = part.and_then(|part| {
+            let size = job::size_of((rgb, depth))?;
+            Ok((judge.score(part, (rgb, depth), None)?, size))
+        });
+        let (result, size) = match scored {
+            Ok(scored) => scored,
+            Err(error @ (Error::Device { .. } | Error::OutOfMemory { .. })) => {
+                return Err(Error::file(path, error)); // the next part would not fare better
+            }
+            Err(error) => {
+                failed += 1;
+                return tell(&failure(path, &error, args.json)?);
+            }
+        };
+        let result = result.of_picture(detector.config.input.resize, size);
+        let regions = detector.regions(&result, size);
         let (mut overlay, mut map) = (None, None);
         if let Some(folder) = &args.out {
             std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
             let stem = free_stem(path, &mut taken);
             let (picture, height, width) =
-                pictures::background(rgb, depth, detector.config.depth.unit_mm)?;
-            result = result.of_picture(detector.config.input.resize, (height, width));
+                pictures::background(rgb, depth, &detector.config.depth.meaning())?;
             let heat = pictures::overlay(detector.map_threshold, &result.map);
             let pixels = heat.draw(
                 &picture,
@@ -124,34 +150,93 @@ pub fn run_with(
             write_map(&file, &result.map, (result.height, result.width))?;
             map = Some(file);
         }
-        let defective = threshold.map(|t| result.score > t);
+        let mut verdict = detector.verdict(result.score, threshold);
+        if !result.part_found {
+            failed += 1;
+            verdict.defective = None;
+        }
         if args.json {
             let line = Prediction {
                 path,
-                score: result.score,
-                threshold,
-                defective,
+                verdict,
+                part_found: result.part_found,
+                regions,
                 overlay,
                 map,
             };
-            let line =
-                serde_json::to_string(&line).map_err(|e| Error::failed(format!("JSON: {e}")))?;
-            tell(&line)
+            tell(&json_line(&line)?)
         } else {
-            let verdict = match defective {
+            let said = match verdict.defective {
+                _ if !result.part_found => "NO PART",
                 Some(true) => "DEFECT",
                 Some(false) => "good",
                 None => "no threshold",
             };
+            let p = verdict
+                .p_value
+                .map_or(String::new(), |p| format!("p {p:.4}  "));
             tell(&format!(
-                "{verdict:<12} {:>12.5}  {}",
+                "{said:<12} {:>12.5}  {p}{}",
                 result.score,
                 path.display()
             ))
         }
     })?;
     judge.note().iter().for_each(|note| eprintln!("{note}"));
-    Ok(())
+    Ok(failed)
+}
+
+/// A line for a part that could not be judged.
+fn failure(path: &Path, error: &Error, json: bool) -> Result<String> {
+    let error = error.to_string();
+    match json {
+        true => json_line(&Failure { path, error }),
+        false => {
+            let of_file = format!("{}: ", path.display());
+            let error = error.strip_prefix(&of_file).unwrap_or(&error);
+            Ok(format!("{:<12} {:>12}  {of_file}{error}", "ERROR", ""))
+        }
+    }
+}
+
+fn json_line(line: &impl Serialize) -> Result<String> {
+    serde_json::to_string(line).map_err(|e| Error::failed(format!("JSON: {e}")))
+}
+
+/// The depth map of each picture: that of the same name. Where there is one of each, they belong together, whatever
+/// their names.
+fn partners(rgb: &[PathBuf], depth: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+    if rgb.len() != depth.len() {
+        return Err(Error::usage(format!(
+            "{} pictures but {} depth maps: expected one for each",
+            rgb.len(),
+            depth.len()
+        )));
+    }
+    if rgb.len() == 1 {
+        return Ok(depth);
+    }
+    let stem = |path: &Path| path.file_stem().map(|stem| stem.to_owned());
+    let is_paired = |(a, b): (&PathBuf, &PathBuf)| stem(a) == stem(b);
+    if rgb.iter().zip(&depth).all(is_paired) {
+        return Ok(depth); // several folders may have the same names, in the same order
+    }
+    rgb.iter()
+        .map(|picture| {
+            let mut same = depth.iter().filter(|map| stem(map) == stem(picture));
+            match (same.next(), same.next()) {
+                (Some(map), None) => Ok(map.clone()),
+                (None, _) => Err(Error::file(
+                    picture,
+                    "no depth map of the same name was given; pairs are found by the name without its extension",
+                )),
+                (Some(a), Some(b)) => Err(Error::file(
+                    picture,
+                    format!("has two depth maps of its name: {} and {}", a.display(), b.display()),
+                )),
+            }
+        })
+        .collect()
 }
 
 /// The file's name without extension, numbered where another folder had one of that name.

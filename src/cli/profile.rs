@@ -119,7 +119,14 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
             Some(model) => model,
             None => Loaded::new(&real, &device)?,
         };
-        predict::run_with(&real, loaded.insert(model), &mut |_| Ok(()))
+        predict::run_with(&real, loaded.insert(model), &mut |_| Ok(())).and_then(|failed| {
+            match failed {
+                0 => Ok(()),
+                n => Err(Error::failed(format!(
+                    "{n} of the parts could not be judged: see `astray predict`"
+                ))),
+            }
+        })
     };
     let job = Job {
         name: format!("predict with {name} on {parts}"),

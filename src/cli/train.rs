@@ -1,17 +1,17 @@
 //! `astray train`: a model from a folder of good parts.
 
 use super::args::Train;
-use super::{backbone, device, job, output};
-use crate::data::{Cache, Dataset};
+use super::{backbone, device, job, output, threshold};
+use crate::data::{Cache, Dataset, Sample};
 use crate::detector::config::Config;
-use crate::detector::{Detector, Extractor, Losses, Progress, train};
+use crate::detector::{
+    Calibration, Detector, Extractor, FALSE_ALARM_RATE, Losses, Origin, Progress, Record, folds,
+    train,
+};
 use crate::tensor::Device;
 use crate::weights::Source;
 use crate::{Error, Result};
 use std::path::Path;
-
-/// Good parts are called defective this rarely by the first threshold.
-const QUANTILE: f64 = 0.99;
 
 pub fn run(args: &Train) -> Result<u8> {
     let device = device::open(&args.device, args.precision.value, false)?;
@@ -52,19 +52,17 @@ pub fn run_on(
         )?;
         let folder = folder(dataset);
         save(&mut detector, &folder)?;
-        let threshold = detector.threshold.unwrap_or(f32::NAN); // `fit` has set it
+        let file = folder.join(job::MODEL);
+        let calibration = threshold::known(&detector, &file)?; // `fit` has set it
         tell(&format!(
-            "{}: model {}, threshold {threshold:.4}, backbone {}",
+            "{}: model {}, {}, backbone {}",
             dataset.name,
-            folder.join(job::MODEL).display(),
+            file.display(),
+            calibration.describe(),
             backbone::named(&detector.extractor)
         ))?;
-        if dataset.split(config.train.hold_out).1.is_empty() {
-            tell(
-                "note: the threshold comes from the parts that were trained on, which score lower than \
-                 new ones: set it with `astray calibrate` and other good parts, or keep some back with \
-                 --set train.hold_out=0.1",
-            )?;
+        for warning in calibration.warnings() {
+            tell(&format!("note: {warning}"))?;
         }
     }
     Ok(())
@@ -98,7 +96,7 @@ pub fn fit(
             train.display()
         );
     }
-    let (good, held_out) = dataset.split(config.train.hold_out);
+    let (good, held_out) = split(config, dataset)?;
     let pictures: Vec<&Path> = good.iter().filter_map(|s| s.rgb.as_deref()).collect();
     let mut extractor = Extractor::new(config, device, source, &pictures)?;
     if let Some(line) = backbone::line(&extractor) {
@@ -114,6 +112,7 @@ pub fn fit(
     }
     let parts = job::features(&extractor, &good, cache, "features")?;
     // Before the training: a damaged file must not cost what was learned.
+    let kept_back = names(&held_out);
     let held_out = job::features(&extractor, &held_out, cache, "held out")?;
     let pixels = parts
         .iter()
@@ -126,8 +125,14 @@ pub fn fit(
              teacher.shrinkage carries the others"
         );
     }
+    let are_folds = are_folds(config, dataset);
+    let trainings = if are_folds {
+        1 + folds::count(parts.len())
+    } else {
+        1
+    };
     let epochs = config.train.teacher_epochs + config.train.student_epochs;
-    let bar = job::bar("train", epochs);
+    let bar = job::bar("train", trainings * epochs);
     let mut tell = |progress: Progress| {
         bar.inc(1);
         bar.set_message(format!(
@@ -135,12 +140,47 @@ pub fn fit(
             progress.stage, progress.epoch, progress.epochs, progress.loss
         ));
     };
-    let (mut detector, losses) = train(extractor, &parts, &mut tell)?;
+    let (mut detector, losses) = train(extractor.clone(), &parts, &mut tell)?;
+    if are_folds {
+        let parts = folds::calibrate(&mut detector, &extractor, &parts, &names(&good), &mut tell)?;
+        detector.set_calibration(Calibration::new(Record {
+            origin: Origin::Folds,
+            false_alarm_rate: FALSE_ALARM_RATE,
+            threshold: None,
+            parts,
+        })?);
+    } else if held_out.is_empty() {
+        detector.calibrate(&parts, &names(&good), Origin::TrainedOn, FALSE_ALARM_RATE)?;
+    } else {
+        detector.calibrate(&held_out, &kept_back, Origin::HeldOut, FALSE_ALARM_RATE)?;
+    }
     bar.finish();
-    let good = match held_out.is_empty() {
-        true => &parts,
-        false => &held_out,
-    };
-    detector.calibrate(good, QUANTILE)?;
     Ok((detector, losses))
+}
+
+fn names(parts: &[Sample]) -> Vec<String> {
+    parts.iter().map(|part| part.name.clone()).collect()
+}
+
+fn are_folds(config: &Config, dataset: &Dataset) -> bool {
+    (config.train.calibration).are_folds(dataset.train.len(), dataset.validation.len())
+}
+
+/// The parts to learn from, and those that the threshold comes from.
+fn split(config: &Config, dataset: &Dataset) -> Result<(Vec<Sample>, Vec<Sample>)> {
+    let (good, held_out) = match are_folds(config, dataset) {
+        true => (dataset.train.clone(), Vec::new()),
+        false => dataset.split(config.train.hold_out),
+    };
+    let message = match (good.len(), held_out.len()) {
+        (1, 0) => {
+            "one good part to learn from; a threshold needs at least two: add some".to_string()
+        }
+        (n, 1) => format!(
+            "{n} good parts to learn from and 1 for the threshold, which needs at least two: add some, or set \
+             train.hold_out higher, or train.calibration=folds"
+        ),
+        _ => return Ok((good, held_out)),
+    };
+    Err(Error::file(&dataset.root, message))
 }

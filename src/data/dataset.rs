@@ -135,7 +135,7 @@ impl Dataset {
             root: root.to_path_buf(),
             layout,
             train: reader.kind("train", "good", false)?,
-            validation: reader.split("validation")?,
+            validation: good_only(reader.split("validation")?, root),
             test: reader.split("test")?,
         })
     }
@@ -232,6 +232,24 @@ pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>> {
         ));
     }
     Ok(listing.files)
+}
+
+/// Only good parts draw a line between good and defective: others under `validation` are named and left out.
+fn good_only(samples: Vec<Sample>, root: &Path) -> Vec<Sample> {
+    let (defects, good): (Vec<_>, Vec<_>) = samples.into_iter().partition(Sample::is_defect);
+    let mut kinds = BTreeMap::<&str, usize>::new();
+    for sample in &defects {
+        if let Label::Defect(kind) = &sample.label {
+            *kinds.entry(kind).or_default() += 1;
+        }
+    }
+    for (kind, parts) in kinds {
+        tracing::warn!(
+            "{}: {parts} parts under validation/{kind} are left out: a threshold comes from good parts alone",
+            root.display()
+        );
+    }
+    good
 }
 
 /// Reads samples in one layout. The modalities are those of `train/good`.
@@ -359,6 +377,15 @@ fn check_partners(
     }
 }
 
+/// Folders that systems leave behind.
+const NOT_DATA: [&str; 5] = [
+    "__MACOSX",
+    "@eaDir",
+    "lost+found",
+    "$RECYCLE.BIN",
+    "System Volume Information",
+];
+
 /// What lies directly in a folder, sorted. Hidden files are left out.
 struct Listing {
     path: PathBuf,
@@ -386,7 +413,9 @@ impl Listing {
             let path = entry.path();
             let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
             if path.is_dir() {
-                listing.folders.push(name);
+                if !NOT_DATA.contains(&name.as_str()) {
+                    listing.folders.push(name);
+                }
             } else if extension.is_some_and(|e| EXTENSIONS.contains(&e.as_str())) {
                 listing.files.push(path);
             } else {

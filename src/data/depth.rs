@@ -14,8 +14,6 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DepthOptions {
-    /// Metres per unit of an integer depth map: 0.001 for millimetres. Float maps are in metres.
-    pub depth_scale: f64,
     /// How often holes are filled from their neighbours.
     pub fill_passes: usize,
     /// What counts as background.
@@ -37,7 +35,6 @@ pub struct DepthOptions {
 impl Default for DepthOptions {
     fn default() -> Self {
         Self {
-            depth_scale: 0.001,
             fill_passes: 3,
             background: Background::Plane,
             foreground_distance: 0.007,

@@ -4,9 +4,12 @@ use std::io::Cursor;
 use std::path::Path;
 
 use ::image::DynamicImage;
+use ::image::metadata::Orientation;
+use serde::{Deserialize, Serialize};
 use tiff::decoder::{Decoder, DecodingResult, Limits};
+use tiff::tags::Tag;
 
-use super::image::{MAX_BYTES, MAX_SIDE, decode, read};
+use super::image::{MAX_BYTES, MAX_SIDE, decode, dimensions, is_turned, read};
 use crate::kernel::step;
 use crate::{Error, Result};
 
@@ -17,6 +20,49 @@ pub struct DepthMap {
     pub height: usize,
     pub z: Vec<f32>,
 }
+
+/// What the numbers in a file of depth mean.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meaning {
+    /// Metres per unit of an integer map (0.001: millimetres), and of a map of floats.
+    pub scale: f64,
+    pub float_scale: f64,
+    /// Numbers in the file that say that nothing was measured. NaN, infinity, the type's highest number and, but for
+    /// heights in floats, 0 say so, too.
+    pub invalid: Vec<f64>,
+    pub kind: DepthKind,
+}
+
+/// What depth is measured from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DepthKind {
+    /// The camera: the larger, the further away.
+    #[default]
+    Distance,
+    /// A surface: the larger, the nearer to the camera; negative below it.
+    Height,
+}
+
+impl Default for Meaning {
+    fn default() -> Self {
+        Self {
+            scale: 0.001,
+            float_scale: 1.0,
+            invalid: Vec::new(),
+            kind: DepthKind::Distance,
+        }
+    }
+}
+
+/// The surface that heights are above is taken to be so far from the camera, in metres.
+const HEIGHTS_FROM: f64 = 10.0;
+/// What is further away was not measured by a camera over a part.
+const FURTHEST: f64 = 1000.0;
+/// Where the middle of a map is further away, its unit is doubtful.
+const FAR: f32 = 20.0;
+/// Of so large a share of negative numbers a map of distances does not consist.
+const NEGATIVE_AT_MOST: f64 = 0.1;
 
 impl DepthMap {
     /// Wraps distances in metres; 0, negative, NaN and infinite values mean missing.
@@ -36,28 +82,48 @@ impl DepthMap {
         Ok(Self { width, height, z })
     }
 
-    /// Loads a depth map.
+    /// Loads a depth map, turned as its EXIF or TIFF tag says.
     ///
-    /// A float TIFF with one channel is z, one with three is (x, y, z), both in metres. A 16-bit
-    /// picture is multiplied by `depth_scale`, in metres per unit (0.001: millimetres).
+    /// A TIFF of floats with one channel is z, one with three channels or pages is (x, y, z). Integers have 16 or 32
+    /// bits.
     ///
-    /// Errors: as for a picture; a file of 8 bits or with another number of channels.
-    pub fn load(path: &Path, depth_scale: f64) -> Result<Self> {
+    /// Errors: as for a picture; a file of 8 bits or with another number of channels or pages; numbers that cannot be
+    /// what `meaning` says.
+    pub fn load(path: &Path, meaning: &Meaning) -> Result<Self> {
         let _step = step("decode");
-        if !(depth_scale > 0.0 && depth_scale.is_finite()) {
-            return Err(Error::usage(format!(
-                "depth_scale is {depth_scale}; expected metres per unit, above 0 (0.001 for \
-                 millimetres)"
-            )));
+        for (name, scale) in [("unit", meaning.scale), ("float unit", meaning.float_scale)] {
+            if !(scale > 0.0 && scale.is_finite()) {
+                return Err(Error::usage(format!(
+                    "the {name} of depth is {scale} metres; expected a number above 0 (0.001 for millimetres)"
+                )));
+            }
         }
         let bytes = read(path)?;
-        let is_tiff = bytes.starts_with(b"II") || bytes.starts_with(b"MM");
-        let (width, height, z) = if is_tiff {
-            load_tiff(path, bytes, depth_scale)?
+        let raw = if is_tiff(&bytes) {
+            load_tiff(path, bytes)?
         } else {
-            load_picture(path, depth_scale)?
+            load_picture(path)?
         };
+        let z = raw.metres(path, meaning)?;
+        let (width, height, z) = turned(raw.width, raw.height, z, raw.orientation);
         Self::new(width, height, z)
+    }
+
+    /// Width and height of a map as it is looked at, read from its header only.
+    ///
+    /// # Errors
+    /// A file that is no picture.
+    pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
+        let bytes = read(path)?;
+        if !is_tiff(&bytes) {
+            return dimensions(path);
+        }
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| undecoded(path, &e))?;
+        let (width, height) = decoder.dimensions().map_err(|e| undecoded(path, &e))?;
+        Ok(match is_turned(orientation(&mut decoder, path)?) {
+            true => (height as usize, width as usize),
+            false => (width as usize, height as usize),
+        })
     }
 
     /// Whether any pixel was measured at all.
@@ -66,13 +132,118 @@ impl DepthMap {
     }
 }
 
-fn load_picture(path: &Path, scale: f64) -> Result<(usize, usize, Vec<f32>)> {
+/// A file's numbers, before anything is made of them.
+struct Raw {
+    width: usize,
+    height: usize,
+    samples: Samples,
+    orientation: Orientation,
+}
+
+enum Samples {
+    /// Integers and the highest that their type holds.
+    Integers(Vec<u32>, u32),
+    Floats(Vec<f64>),
+}
+
+impl Raw {
+    /// Distances to the camera; 0 where nothing was measured.
+    fn metres(&self, path: &Path, meaning: &Meaning) -> Result<Vec<f32>> {
+        let is_invalid = |v: f64| meaning.invalid.contains(&v);
+        let (values, scale): (Vec<f64>, f64) = match &self.samples {
+            Samples::Integers(v, highest) => {
+                let is_missing = |v: u32| v == 0 || v == *highest || is_invalid(f64::from(v));
+                let value = |v: u32| {
+                    if is_missing(v) {
+                        f64::NAN
+                    } else {
+                        f64::from(v)
+                    }
+                };
+                (v.iter().map(|&v| value(v)).collect(), meaning.scale)
+            }
+            Samples::Floats(v) => {
+                let is_highest = |v: f64| v.abs() >= f64::from(f32::MAX);
+                let is_zero = |v: f64| v == 0.0 && meaning.kind == DepthKind::Distance;
+                let is_missing =
+                    |v: f64| !v.is_finite() || is_highest(v) || is_zero(v) || is_invalid(v);
+                let value = |v: f64| if is_missing(v) { f64::NAN } else { v };
+                (v.iter().map(|&v| value(v)).collect(), meaning.float_scale)
+            }
+        };
+        let known = || values.iter().copied().filter(|v| !v.is_nan());
+        if let Some(far) = known().find(|v| (v * scale).abs() > FURTHEST) {
+            return Err(Error::file(
+                path,
+                format!(
+                    "holds {far}, which would be {} m: if it marks what was not measured, name it in depth.invalid; \
+                     if its unit is another, set depth.unit_mm (integers) or depth.float_unit_mm",
+                    far * scale
+                ),
+            ));
+        }
+        let (count, negative) = (known().count(), known().filter(|&v| v < 0.0).count());
+        if meaning.kind == DepthKind::Distance && negative as f64 > NEGATIVE_AT_MOST * count as f64
+        {
+            return Err(Error::file(
+                path,
+                format!(
+                    "{negative} of {count} measured values are negative, so these are no distances to a camera; \
+                     heights above a surface are read with depth.kind = \"height\""
+                ),
+            ));
+        }
+        let distance = |v: f64| match meaning.kind {
+            _ if v.is_nan() => 0.0,
+            DepthKind::Distance => (v * scale) as f32,
+            DepthKind::Height => (HEIGHTS_FROM - v * scale) as f32,
+        };
+        let z: Vec<f32> = values.into_iter().map(distance).collect();
+        let mut seen: Vec<f32> = z.iter().copied().filter(|&z| z > 0.0).collect();
+        if !seen.is_empty() {
+            let middle = seen.len() / 2;
+            let (_, median, _) = seen.select_nth_unstable_by(middle, f32::total_cmp);
+            if *median > FAR {
+                tracing::warn!(
+                    "{}: the middle of the depth map is {median:.0} m away: is its unit right? depth.unit_mm is that \
+                     of integers, depth.float_unit_mm that of floats",
+                    path.display()
+                );
+            }
+        }
+        Ok(z)
+    }
+}
+
+fn is_tiff(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"II") || bytes.starts_with(b"MM")
+}
+
+fn undecoded(path: &Path, error: &tiff::TiffError) -> Error {
+    Error::file(
+        path,
+        format!("cannot be decoded, damaged or cut short: {error}"),
+    )
+}
+
+/// How a TIFF's first page is turned; a tag that says nothing known leaves it.
+fn orientation(decoder: &mut Decoder<Cursor<Vec<u8>>>, path: &Path) -> Result<Orientation> {
+    let tag = decoder.find_tag(Tag::Orientation);
+    let tag = tag.map_err(|e| undecoded(path, &e))?;
+    Ok(tag
+        .and_then(|tag| Orientation::from_exif(tag.into_u16().ok()?.try_into().ok()?))
+        .unwrap_or(Orientation::NoTransforms))
+}
+
+fn load_picture(path: &Path) -> Result<Raw> {
     match decode(path)? {
-        DynamicImage::ImageLuma16(p) => Ok((
-            p.width() as usize,
-            p.height() as usize,
-            metres(&p, scale, |&z| f64::from(z)),
-        )),
+        // It is turned already.
+        DynamicImage::ImageLuma16(p) => Ok(Raw {
+            width: p.width() as usize,
+            height: p.height() as usize,
+            samples: Samples::Integers(p.iter().map(|&v| u32::from(v)).collect(), u16::MAX.into()),
+            orientation: Orientation::NoTransforms,
+        }),
         other => Err(Error::file(
             path,
             format!(
@@ -83,70 +254,123 @@ fn load_picture(path: &Path, scale: f64) -> Result<(usize, usize, Vec<f32>)> {
     }
 }
 
-fn load_tiff(path: &Path, bytes: Vec<u8>, scale: f64) -> Result<(usize, usize, Vec<f32>)> {
-    let fail = |e: tiff::TiffError| {
-        Error::file(
-            path,
-            format!("cannot be decoded, damaged or cut short: {e}"),
-        )
-    };
+fn load_tiff(path: &Path, bytes: Vec<u8>) -> Result<Raw> {
+    let fail = |e: tiff::TiffError| undecoded(path, &e);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = MAX_BYTES as usize;
     limits.intermediate_buffer_size = MAX_BYTES as usize;
     let mut decoder = Decoder::new(Cursor::new(bytes))
         .map_err(fail)?
         .with_limits(limits);
-    let (width, height) = decoder.dimensions().map_err(fail)?;
-    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
+    let size = decoder.dimensions().map_err(fail)?;
+    if size.0 == 0 || size.1 == 0 || size.0 > MAX_SIDE || size.1 > MAX_SIDE {
         return Err(Error::file(
             path,
             format!(
-                "the header announces {width} x {height} pixels; expected 1 to {MAX_SIDE} per side"
+                "the header announces {} x {} pixels; expected 1 to {MAX_SIDE} per side",
+                size.0, size.1
             ),
         ));
     }
-    let (width, height) = (width as usize, height as usize);
+    let (width, height) = (size.0 as usize, size.1 as usize);
+    let orientation = orientation(&mut decoder, path)?;
     let mut data = DecodingResult::F32(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut data).map_err(fail)?;
-    let planar = layout.planes > 1;
-    let z = match &data {
-        DecodingResult::F32(v) => z_channel(v, width * height, planar),
-        DecodingResult::F64(v) => {
-            let v: Vec<f32> = v.iter().map(|&z| z as f32).collect();
-            z_channel(&v, width * height, planar)
+    let color = decoder.colortype().ok();
+    // x, y and z may be a page each.
+    let mut pages = 1;
+    while decoder.more_images() {
+        decoder.next_image().map_err(fail)?;
+        pages += 1;
+        let is_alike =
+            decoder.dimensions().map_err(fail)? == size && decoder.colortype().ok() == color;
+        if pages > 3 || !is_alike {
+            let message = format!(
+                "has more pages than one (number {pages} {}); expected one, or x, y and z of one size",
+                if is_alike {
+                    "of many"
+                } else {
+                    "is of another size or kind"
+                }
+            );
+            return Err(Error::file(path, message));
         }
-        DecodingResult::U16(v) if v.len() == width * height => {
-            Some(metres(v, scale, |&z| f64::from(z)))
-        }
-        DecodingResult::U32(v) if v.len() == width * height => {
-            Some(metres(v, scale, |&z| f64::from(z)))
+        decoder.read_image_to_buffer(&mut data).map_err(fail)?;
+    }
+    let pixels = width * height;
+    let samples = match (&data, pages) {
+        (DecodingResult::F32(v), 1 | 3) => z_channel(v, pixels, layout.planes > 1, pages)
+            .map(|z| z.into_iter().map(f64::from).collect()),
+        (DecodingResult::F64(v), 1 | 3) => z_channel(v, pixels, layout.planes > 1, pages),
+        _ => None,
+    };
+    let samples = match (samples, data) {
+        (Some(z), _) => Some(Samples::Floats(z)),
+        (None, DecodingResult::U16(v)) if v.len() == pixels && pages == 1 => Some(
+            Samples::Integers(v.into_iter().map(u32::from).collect(), u16::MAX.into()),
+        ),
+        (None, DecodingResult::U32(v)) if v.len() == pixels && pages == 1 => {
+            Some(Samples::Integers(v, u32::MAX))
         }
         _ => None,
     };
-    let z = z.ok_or_else(|| {
+    let samples = samples.ok_or_else(|| {
         Error::file(
             path,
             format!(
-                "expected a depth TIFF: float with 1 channel (z) or 3 (x, y, z), or grey with 16 \
-                 bits; found {:?} with {:?} samples",
-                decoder.colortype().ok(),
+                "expected a depth TIFF: float with 1 channel (z) or 3 channels or pages (x, y, z), or grey with 16 \
+                 bits; found {color:?} with {:?} samples and {pages} pages",
                 layout.sample_type
             ),
         )
     })?;
-    Ok((width, height, z))
+    Ok(Raw {
+        width,
+        height,
+        samples,
+        orientation,
+    })
 }
 
-/// The last of one or three channels, interleaved or one plane after another.
-fn z_channel(samples: &[f32], pixels: usize, planar: bool) -> Option<Vec<f32>> {
-    match samples.len().checked_div(pixels)? {
-        1 => Some(samples[..pixels].to_vec()),
-        3 if planar => Some(samples[2 * pixels..].to_vec()),
-        3 => Some(samples.chunks_exact(3).map(|xyz| xyz[2]).collect()),
+/// The last of one or three channels, interleaved or one plane after another; of three pages, the last.
+fn z_channel<T: Copy>(samples: &[T], pixels: usize, planar: bool, pages: usize) -> Option<Vec<T>> {
+    match (samples.len().checked_div(pixels)?, pages) {
+        (1, _) => Some(samples[..pixels].to_vec()),
+        (3, 1) if planar => Some(samples[2 * pixels..].to_vec()),
+        (3, 1) => Some(samples.chunks_exact(3).map(|xyz| xyz[2]).collect()),
         _ => None,
     }
 }
 
-fn metres<T>(samples: &[T], scale: f64, value: impl Fn(&T) -> f64) -> Vec<f32> {
-    samples.iter().map(|s| (value(s) * scale) as f32).collect()
+/// The map as it is looked at, and its size.
+fn turned(
+    width: usize,
+    height: usize,
+    z: Vec<f32>,
+    orientation: Orientation,
+) -> (usize, usize, Vec<f32>) {
+    let (to_width, to_height) = match is_turned(orientation) {
+        true => (height, width),
+        false => (width, height),
+    };
+    let (right, bottom) = (width - 1, height - 1);
+    // Where the pixel at (x, y) comes from.
+    let from = |x: usize, y: usize| match orientation {
+        Orientation::NoTransforms => (x, y),
+        Orientation::FlipHorizontal => (right - x, y),
+        Orientation::Rotate180 => (right - x, bottom - y),
+        Orientation::FlipVertical => (x, bottom - y),
+        Orientation::Rotate90FlipH => (y, x),
+        Orientation::Rotate90 => (y, bottom - x),
+        Orientation::Rotate270FlipH => (right - y, bottom - x),
+        Orientation::Rotate270 => (right - y, x),
+    };
+    let places = (0..to_height).flat_map(|y| (0..to_width).map(move |x| (x, y)));
+    let z = places
+        .map(|(x, y)| {
+            let (x, y) = from(x, y);
+            z[y * width + x]
+        })
+        .collect();
+    (to_width, to_height, z)
 }

@@ -3,7 +3,9 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use ::image::{DynamicImage, ImageReader, Limits};
+use ::image::metadata::Orientation;
+use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
+use tiff::decoder::Decoder;
 
 use super::resize::{Placement, Resize, resize_f32, resize_u8};
 use crate::kernel::step;
@@ -151,13 +153,31 @@ impl Rgb {
     }
 }
 
-/// Width and height of a picture, read from its header only.
+/// Width and height of a picture as it is looked at, read from its header only.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
     let reader = ImageReader::open(path)
         .and_then(ImageReader::with_guessed_format)
         .map_err(|e| Error::file(path, e))?;
-    let (width, height) = reader.into_dimensions().map_err(|e| unreadable(path, &e))?;
-    Ok((width as usize, height as usize))
+    let mut decoder = reader.into_decoder().map_err(|e| unreadable(path, &e))?;
+    let (width, height) = decoder.dimensions();
+    let (width, height) = (width as usize, height as usize);
+    Ok(
+        match is_turned(decoder.orientation().map_err(|e| unreadable(path, &e))?) {
+            true => (height, width),
+            false => (width, height),
+        },
+    )
+}
+
+/// Are rows and columns exchanged?
+pub(super) fn is_turned(orientation: Orientation) -> bool {
+    matches!(
+        orientation,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
 }
 
 /// Reads a whole file, refusing one that is empty or larger than [`MAX_BYTES`].
@@ -179,7 +199,8 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::file(path, e))
 }
 
-/// Decodes a picture under the limits, keeping its own sample format.
+/// Decodes a picture under the limits, keeping its own sample format, and turns it as its EXIF or TIFF tag says
+/// (`PIL.ImageOps.exif_transpose`).
 pub(super) fn decode(path: &Path) -> Result<DynamicImage> {
     let bytes = read(path)?;
     check_side(path, &bytes)?;
@@ -194,8 +215,30 @@ pub(super) fn decode(path: &Path) -> Result<DynamicImage> {
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
     let mut reader = guess(path, &bytes)?;
+    if reader.format() == Some(ImageFormat::Tiff) && has_pages(&bytes) {
+        tracing::warn!(
+            "{}: has several pages; only the first is looked at",
+            path.display()
+        );
+    }
     reader.limits(limits);
-    reader.decode().map_err(|e| unreadable(path, &e))
+    let mut decoder = reader.into_decoder().map_err(|e| unreadable(path, &e))?;
+    if decoder.total_bytes() > MAX_BYTES {
+        let message = format!(
+            "{} bytes when decoded; the limit is {MAX_BYTES}",
+            decoder.total_bytes()
+        );
+        return Err(Error::file(path, message));
+    }
+    let orientation = decoder.orientation().map_err(|e| unreadable(path, &e))?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(|e| unreadable(path, &e))?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+/// Is there a page after a TIFF's first?
+fn has_pages(tiff: &[u8]) -> bool {
+    Decoder::new(Cursor::new(tiff)).is_ok_and(|decoder| decoder.more_images())
 }
 
 /// Refuses absurd sizes from the header, before any pixel is decoded or allocated.

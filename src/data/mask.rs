@@ -25,7 +25,9 @@ impl Mask {
         }
     }
 
-    /// Loads a mask; as in MVTec AD every pixel above 0 is a defect. Alpha is ignored.
+    /// Loads a mask: a pixel is a defect where its brightest channel is at least half of white, so that soft edges
+    /// and a JPEG's noise have a stated border; in a mask whose values stay below that (0 and 1, or numbers of
+    /// defects), every one above 0. Alpha is ignored.
     pub fn load(path: &Path) -> Result<Self> {
         let picture = decode(path)?;
         let (width, height) = (picture.width() as usize, picture.height() as usize);
@@ -33,11 +35,20 @@ impl Mask {
         let channels = usize::from(color.channel_count());
         let values = channels - usize::from(color.has_alpha());
         let sample = usize::from(color.bytes_per_pixel()) / channels;
-        let pixels = picture
+        let brightest: Vec<u16> = picture
             .as_bytes()
             .chunks_exact(channels * sample)
-            .map(|pixel| u8::from(pixel[..values * sample].iter().any(|&byte| byte > 0)))
+            .map(|pixel| {
+                let values = pixel[..values * sample].chunks_exact(sample);
+                values.map(of_white).max().unwrap_or(0)
+            })
             .collect();
+        let half = u16::MAX / 2 + 1;
+        let least = match brightest.iter().any(|&value| value >= half) {
+            true => half,
+            false => 1,
+        };
+        let pixels = brightest.iter().map(|&v| u8::from(v >= least)).collect();
         Ok(Self {
             width,
             height,
@@ -105,6 +116,16 @@ impl Mask {
             height,
             pixels: (0..height).into_par_iter().flat_map_iter(row).collect(),
         }
+    }
+}
+
+/// A sample of 8, 16 or 32 bits (a float whose white is 1) in 16 bits.
+fn of_white(sample: &[u8]) -> u16 {
+    match *sample {
+        [value] => u16::from(value) * 257,
+        [a, b] => u16::from_ne_bytes([a, b]),
+        [a, b, c, d] => (f32::from_ne_bytes([a, b, c, d]) * 65_535.0).ceil() as u16,
+        _ => 0,
     }
 }
 

@@ -13,7 +13,7 @@ pub mod resize;
 pub use cache::{Cache, Key};
 pub use dataset::{Dataset, Label, Layout, Sample, categories, list_images};
 pub use depth::{Background, Depth, DepthMask, DepthOptions, preprocess};
-pub use depth_map::DepthMap;
+pub use depth_map::{DepthKind, DepthMap, Meaning};
 pub use image::{Pixels, Rgb};
 pub use mask::Mask;
 pub use resize::{Placement, Resize};

@@ -10,6 +10,7 @@ pub use choices::*;
 
 use serde::{Deserialize, Serialize};
 
+use crate::data::{DepthKind, Meaning};
 use crate::{Error, Result};
 
 /// The whole configuration; it is stored in the model file, so that a detector predicts with what
@@ -57,8 +58,28 @@ pub struct Depth {
     /// Side of the square that the foreground is dilated with, in pixels; 1 leaves it as it is.
     pub dilation: usize,
     pub mask: Mask,
-    /// Millimetres per count of an integer depth image (16-bit PNG). A TIFF of floats is in metres.
+    /// Millimetres per count of an integer depth image (16-bit PNG), and of a map of floats (metres).
     pub unit_mm: f64,
+    #[serde(default = "default_float_unit_mm")]
+    pub float_unit_mm: f64,
+    /// Numbers that mark what was not measured, beside NaN, infinity, the type's highest, and 0.
+    #[serde(default)]
+    pub invalid: Vec<f64>,
+    /// What depth is measured from.
+    #[serde(default)]
+    pub kind: DepthKind,
+}
+
+impl Depth {
+    /// What the numbers in a file mean.
+    pub fn meaning(&self) -> Meaning {
+        Meaning {
+            scale: self.unit_mm / 1000.0,
+            float_scale: self.float_unit_mm / 1000.0,
+            invalid: self.invalid.clone(),
+            kind: self.kind,
+        }
+    }
 }
 
 /// The frozen feature extractor.
@@ -128,6 +149,9 @@ pub struct Train {
     /// The share of the good parts that is kept back for the threshold where a data set has no
     /// validation parts. 0 sets the threshold from the training parts, which score too low.
     pub hold_out: f64,
+    /// Which good parts the threshold comes from.
+    #[serde(default)]
+    pub calibration: CalibrationParts,
     pub seed: u64,
 }
 
@@ -145,6 +169,10 @@ pub struct Score {
 // What models that were made before these keys are read with, and presets begin with.
 fn default_shrinkage() -> f64 {
     0.01
+}
+
+fn default_float_unit_mm() -> f64 {
+    1000.0
 }
 
 fn default_top() -> f64 {
@@ -192,6 +220,9 @@ impl Config {
                 dilation: 8,
                 mask: Mask::Binary,
                 unit_mm: 1.0,
+                float_unit_mm: default_float_unit_mm(),
+                invalid: Vec::new(),
+                kind: DepthKind::Distance,
             },
             backbone: Backbone {
                 name: "efficientnet_b5".into(),
@@ -223,6 +254,7 @@ impl Config {
                 loss_mean: LossMean::Foreground,
                 drop_last: true,
                 hold_out: 0.0,
+                calibration: CalibrationParts::HeldOut,
                 seed: 0,
             },
             score: Score {
@@ -262,9 +294,12 @@ impl Config {
         config.student.blocks = 2;
         config.train.teacher_epochs = 12;
         config.train.student_epochs = 16;
+        // Four times the steps for the same work: so short a training takes too few.
+        config.train.batch = 2;
         config.train.learning_rate = 1e-3;
         config.train.schedule = Schedule::Cosine;
         config.train.hold_out = 0.1;
+        config.train.calibration = CalibrationParts::Auto;
         config.teacher.whitening = true;
         config.score.image = ImageScore::Top;
         config.score.source = ScoreSource::Fusion;
@@ -339,6 +374,7 @@ impl Config {
         let positive = [
             ("depth.foreground_mm", depth.foreground_mm),
             ("depth.unit_mm", depth.unit_mm),
+            ("depth.float_unit_mm", depth.float_unit_mm),
             ("teacher.clamp", teacher.clamp),
             ("teacher.shrinkage", teacher.shrinkage),
             ("train.learning_rate", self.train.learning_rate),

@@ -16,7 +16,7 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Counts up when the same picture gives other features: old cache entries are then not found.
-const FEATURES: u32 = 3;
+const FEATURES: u32 = 4;
 
 /// Pictures that a seeded backbone is calibrated on, all at once, and their pixels at most: of large ones fewer.
 const CALIBRATION_PICTURES: usize = 8;
@@ -27,6 +27,9 @@ const CALIBRATION_PIXELS: usize = 8 * 384 * 384;
 pub struct Features {
     pub map: Vec<f32>,
     pub mask: Vec<f32>,
+    /// Does anything stand out of the background? Always, where there is no depth. Where nothing does, the whole is
+    /// looked at.
+    pub part_found: bool,
 }
 
 /// One part, read but not yet seen by the network.
@@ -181,14 +184,14 @@ impl Extractor {
     /// A file that cannot be used.
     pub fn depth(&self, path: &Path) -> Result<Depth> {
         let options = self.depth_options();
-        preprocess(&DepthMap::load(path, options.depth_scale)?, &options, path)
+        let map = DepthMap::load(path, &self.config.depth.meaning())?;
+        preprocess(&map, &options, path)
     }
 
     /// How depth maps are prepared.
     pub fn depth_options(&self) -> DepthOptions {
         let depth = &self.config.depth;
         DepthOptions {
-            depth_scale: depth.unit_mm / 1000.0,
             fill_passes: depth.fill_passes,
             background: match depth.background {
                 config::Background::Plane => Background::Plane,
@@ -282,6 +285,7 @@ impl Extractor {
             return Ok(Features {
                 map: picture.unwrap_or_default(),
                 mask: vec![1.0; side * side],
+                part_found: true,
             });
         };
         let size = self.config.depth.size;
@@ -299,15 +303,15 @@ impl Extractor {
                     .collect()
             }
         };
-        // A map on which nothing stands out is looked at as a whole.
-        let empty = depth.mask.iter().all(|&m| m == 0.0);
+        let part_found = depth.mask.iter().any(|&m| m > 0.0);
+        let mask = match part_found {
+            true => depth.mask,
+            false => vec![1.0; side * side],
+        };
         Ok(Features {
             map,
-            mask: if empty {
-                vec![1.0; side * side]
-            } else {
-                depth.mask
-            },
+            mask,
+            part_found,
         })
     }
 

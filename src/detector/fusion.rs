@@ -2,7 +2,7 @@
 
 use super::config::ScoreSource;
 use super::{Detector, Features};
-use crate::evaluate::Rule;
+use crate::evaluate::conformal::quantile;
 use crate::{Error, Result};
 
 /// On good parts' maps, half of the pixels are below 0 and one in a hundred above 1.
@@ -24,8 +24,12 @@ pub struct Fusion {
 
 impl Scale {
     fn of(values: &[f32]) -> Result<Self> {
-        let [middle, high] = QUANTILES.map(|q| Rule::Quantile(q).threshold(values));
-        let (middle, high) = (middle?, high?);
+        if values.is_empty() || values.iter().any(|v| !v.is_finite()) {
+            return Err(Error::failed(
+                "score.source = \"fusion\": the good parts' maps have no values, or some that are no numbers",
+            ));
+        }
+        let [middle, high] = QUANTILES.map(|q| quantile(values, q));
         if high <= middle {
             return Err(Error::failed(format!(
                 "score.source = \"fusion\": half of the good parts' map is at {middle} and so is its highest \
@@ -35,13 +39,64 @@ impl Scale {
         Ok(Self { middle, high })
     }
 
+    /// Where this scale's ends are on another, whose own are 0 and 1.
+    fn beside(self, other: Self) -> [f32; 2] {
+        [self.middle, self.high].map(|end| other.apply(end, 1.0))
+    }
+
+    /// The inverse: the scale whose ends are there on this one.
+    fn moved(self, [middle, high]: [f32; 2]) -> Self {
+        let width = self.high - self.middle;
+        let at = |end: f32| self.middle + end * width;
+        Self {
+            middle: at(middle),
+            high: at(high),
+        }
+    }
+
     /// `value` of a pixel that counts `mask`, which it was multiplied by.
     fn apply(self, value: f32, mask: f32) -> f32 {
         (value - mask * self.middle) / (self.high - self.middle)
     }
 }
 
+/// How the scales of parts that were not learned from lie beside those of parts that were.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Gap {
+    distance: [f32; 2],
+    likelihood: [f32; 2],
+}
+
+impl Gap {
+    /// Of one or more.
+    pub(super) fn mean(all: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> [f32; 2]| {
+            [0, 1].map(|i| all.iter().map(|gap| of(gap)[i]).sum::<f32>() / all.len() as f32)
+        };
+        Self {
+            distance: mean(|gap| gap.distance),
+            likelihood: mean(|gap| gap.likelihood),
+        }
+    }
+}
+
 impl Fusion {
+    /// Where these scales lie beside `other`.
+    pub(super) fn beside(self, other: Self) -> Gap {
+        Gap {
+            distance: self.distance.beside(other.distance),
+            likelihood: self.likelihood.beside(other.likelihood),
+        }
+    }
+
+    /// The scales that lie beside these as `gap` says.
+    pub(super) fn moved(self, gap: Gap) -> Self {
+        Self {
+            distance: self.distance.moved(gap.distance),
+            likelihood: self.likelihood.moved(gap.likelihood),
+        }
+    }
+
     /// Of a detector that has seen no parts: both maps as they are.
     pub(super) fn unscaled() -> Self {
         let scale = Scale {
@@ -127,6 +182,26 @@ impl Fusion {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scales_move_as_far_as_they_lay_apart() {
+        let of = |values: [f32; 2]| Scale {
+            middle: values[0],
+            high: values[1],
+        };
+        let fusion = |distance, likelihood| Fusion {
+            distance: of(distance),
+            likelihood: of(likelihood),
+        };
+        let seen = fusion([1.0, 3.0], [-500.0, -400.0]);
+        let left_out = fusion([1.5, 4.5], [-450.0, -250.0]);
+        let gap = left_out.beside(seen);
+        assert_eq!(gap.distance, [0.25, 1.75]);
+        assert_eq!(gap.likelihood, [0.5, 2.5]);
+        assert_eq!(seen.moved(gap), left_out);
+        let other = fusion([2.0, 4.0], [0.0, 10.0]).moved(Gap::mean(&[gap, gap]));
+        assert_eq!(other, fusion([2.5, 5.5], [5.0, 25.0]));
+    }
 
     #[test]
     fn maps_are_added_on_the_scale_of_good_parts() {

@@ -149,6 +149,7 @@ impl Extractor {
         let blank = Features {
             map: vec![0.0; pixels * self.channels()],
             mask: vec![1.0; pixels],
+            part_found: true,
         };
         let mut short = self.clone();
         let choices = &mut short.config.train;

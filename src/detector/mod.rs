@@ -2,8 +2,10 @@
 
 mod ahead;
 mod backbone;
+pub mod calibration;
 pub mod config;
 mod features;
+pub mod folds;
 mod fusion;
 mod judge;
 mod memory;
@@ -14,6 +16,7 @@ mod train;
 
 pub use ahead::read_ahead;
 pub use backbone::Choice;
+pub use calibration::{Calibration, FALSE_ALARM_RATE, Origin, Record, Verdict};
 pub use features::{Extractor, Features, Part};
 pub use fusion::Fusion;
 pub use judge::Judge;

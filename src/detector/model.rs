@@ -2,9 +2,8 @@
 //! threshold; the configuration, the program's version and the backbone's origin in its metadata.
 
 use super::backbone::network;
-use super::config::{Config, ScoreSource, StudentKind};
-use super::{Extractor, Features, Fusion, Standard};
-use crate::evaluate::Rule;
+use super::config::{Config, StudentKind};
+use super::{Calibration, Extractor, Fusion, Standard};
 use crate::kernel::step;
 use crate::models::efficientnet::{EfficientNet, Padding};
 use crate::models::positional::positional_encoding;
@@ -24,13 +23,12 @@ const FORMAT: u32 = 4;
 /// The oldest that is still read: keys that it lacks have a value that changes nothing.
 const OLDEST: u32 = 3;
 
-/// One map pixel in a thousand of a good part may glow.
-const MAP_QUANTILE: f64 = 0.999;
-
 const MEAN: &str = "features.mean";
 const SCALE: &str = "features.scale";
 /// The entry of the metadata that holds the scales of a fused score.
 const FUSION: &str = "fusion";
+/// That which holds the scores of good parts.
+const CALIBRATION: &str = "calibration";
 /// Weight, bias and ln |det W|.
 const WHITENING: [&str; 3] = ["whitening.weight", "whitening.bias", "whitening.log_det"];
 
@@ -108,10 +106,10 @@ pub struct Detector {
     pub(super) place: Option<Tensor>,
     /// `None` before calibration, and where `score.source` is another.
     pub(super) fusion: Option<Fusion>,
+    pub(super) calibration: Option<Calibration>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
-    /// Where a heat map begins to glow: one map pixel in a thousand of good parts is above. `None`
-    /// before calibration.
+    /// Where a map is defective; `None` before calibration.
     pub map_threshold: Option<f32>,
 }
 
@@ -170,6 +168,9 @@ impl Detector {
             self.fusion
                 .map(|fusion| (FUSION.to_string(), fusion.to_text())),
         );
+        if let Some(calibration) = &self.calibration {
+            metadata.insert(CALIBRATION.to_string(), calibration.to_text()?);
+        }
         for (key, value) in [
             ("threshold", self.threshold),
             ("map_threshold", self.map_threshold),
@@ -269,6 +270,17 @@ impl Detector {
             })
         });
         let fusion = fusion.transpose()?;
+        let calibration = metadata.get(CALIBRATION).map(|text| {
+            Calibration::from_text(text).ok_or_else(|| {
+                Error::file(
+                    path,
+                    format!(
+                        "the model is damaged: its {CALIBRATION} is no record of good parts' scores"
+                    ),
+                )
+            })
+        });
+        let calibration = calibration.transpose()?;
         let number = |key: &str| -> Result<Option<f32>> {
             let damaged = |text: &String| {
                 let message = format!("the model is damaged: its {key} is {text:?}, no number");
@@ -295,6 +307,7 @@ impl Detector {
             extractor,
             standard,
             fusion,
+            calibration,
             threshold,
             map_threshold,
         };
@@ -306,23 +319,16 @@ impl Detector {
         Ok(detector)
     }
 
-    /// Sets the threshold to a quantile of the scores of good parts, and the map's from theirs.
-    ///
-    /// # Errors
-    /// Scores that are no numbers, or none.
-    pub fn calibrate(&mut self, good: &[Features], quantile: f64) -> Result<f32> {
-        if self.config.score.source == ScoreSource::Fusion {
-            self.fusion = Some(Fusion::of(self, good)?);
-        }
-        let (mut scores, mut pixels) = (Vec::new(), Vec::new());
-        for part in good {
-            let scored = self.score(part)?;
-            scores.push(scored.score);
-            pixels.extend(scored.map);
-        }
-        let threshold = Rule::Quantile(quantile).threshold(&scores)?;
-        self.threshold = Some(threshold);
-        self.map_threshold = Some(Rule::Quantile(MAP_QUANTILE).threshold(&pixels)?);
-        Ok(threshold)
+    /// The scores of good parts and the line that follows; `None` before calibration, and of models that are older than
+    /// [`Calibration`].
+    pub fn calibration(&self) -> Option<&Calibration> {
+        self.calibration.as_ref()
+    }
+
+    /// Draws the lines for parts and for maps.
+    pub fn set_calibration(&mut self, calibration: Calibration) {
+        self.threshold = Some(calibration.line().threshold);
+        self.map_threshold = Some(calibration.map_line().threshold);
+        self.calibration = Some(calibration);
     }
 }

@@ -3,6 +3,7 @@
 use super::config::{self, ImageScore, ScoreSource};
 use super::features::resize;
 use super::{Detector, Features, StudentNet};
+use crate::evaluate::{Region, regions};
 use crate::kernel::step;
 use crate::ops::resize::{Filter, resize as upsample};
 use crate::ops::{distance::distance, likelihood::likelihood};
@@ -21,6 +22,8 @@ pub struct Scored {
     pub height: usize,
     pub width: usize,
     pub score: f32,
+    /// As [`Features::part_found`].
+    pub part_found: bool,
 }
 
 impl Scored {
@@ -37,11 +40,23 @@ impl Scored {
             height: place.height,
             width: place.width,
             score: self.score,
+            part_found: self.part_found,
         }
     }
 }
 
 impl Detector {
+    /// Where the map of a picture of `size` (height, width) is defective, in the picture's pixels; none before
+    /// calibration.
+    pub fn regions(&self, scored: &Scored, size: (usize, usize)) -> Vec<Region> {
+        let Some(threshold) = self.map_threshold else {
+            return Vec::new();
+        };
+        let p_value = |peak| self.calibration().map(|c| c.peak_p_value(peak));
+        let from = (scored.height, scored.width);
+        regions(&scored.map, from, threshold, size, p_value)
+    }
+
     /// Scores one part.
     ///
     /// # Errors
@@ -73,6 +88,7 @@ impl Detector {
             height: size,
             width: size,
             score,
+            part_found: features.part_found,
         })
     }
 
@@ -155,6 +171,7 @@ mod tests {
             height: 4,
             width: 4,
             score: 1.0,
+            part_found: true,
         };
         let wide = scored
             .clone()

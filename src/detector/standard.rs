@@ -99,6 +99,7 @@ mod tests {
         let part = |values: [f32; 3]| Features {
             map: values.iter().flat_map(|&x| [x, 1e4, -3.0 * x]).collect(),
             mask: vec![1.0, 1.0, 0.0],
+            part_found: true,
         };
         // The third pixel is background: it counts for nothing.
         let parts = [part([1.0, 3.0, 1e9]), part([7.0, 9.0, -1e9])];
@@ -130,6 +131,7 @@ mod tests {
         let part = |mask: [f32; 3]| Features {
             map: (0..9).map(|_| random.normal() as f32 + 2.0).collect(),
             mask: mask.to_vec(),
+            part_found: true,
         };
         let parts = [[1.0, 0.0, 1.0], [0.25, 1.0, 1.0]].map(part);
         for standard in [None, Some(Standard::of(&parts, channels))] {

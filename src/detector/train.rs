@@ -325,6 +325,7 @@ pub fn train(
         teacher,
         student: student.finish()?,
         fusion: None,
+        calibration: None,
         threshold: None,
         map_threshold: None,
     };
@@ -347,6 +348,7 @@ impl Detector {
         let blank = Features {
             map: vec![0.0; side * side * channels],
             mask: vec![1.0; side * side],
+            part_found: true,
         };
         let config = extractor.config.clone();
         extractor.config.train.teacher_epochs = 0;

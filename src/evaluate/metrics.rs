@@ -4,6 +4,8 @@ use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
+use super::{Counts, Region};
+
 /// What was measured on one category's test set. `None` where it is not defined, such as pixel
 /// figures without masks; shown as a dash, and as `null` in JSON.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,9 +20,29 @@ pub struct Metrics {
     pub aupro: Option<f64>,
     /// The best F1 that any threshold reaches on the test set.
     pub best_f1: Option<f64>,
-    /// The threshold in use, and the F1 that it reaches.
+    /// The threshold in use, the F1 that it reaches, and its verdicts.
     pub threshold: Option<f32>,
     pub f1: Option<f64>,
+    pub counts: Option<Counts>,
+    /// Intervals of 95 % over test sets drawn from this one ([`super::bootstrap`]).
+    pub image_auroc_interval: Option<[f64; 2]>,
+    pub f1_interval: Option<[f64; 2]>,
+    /// Every test part; none in a mean.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results: Vec<Tested>,
+}
+
+/// A test part and what was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tested {
+    pub name: String,
+    /// What the part truly is.
+    pub is_defective: bool,
+    pub score: f32,
+    /// `None` where no threshold, or no good part's score, is known.
+    pub defective: Option<bool>,
+    pub p_value: Option<f64>,
+    pub regions: Vec<Region>,
 }
 
 /// All categories and their mean.
@@ -48,6 +70,7 @@ impl Summary {
             // Thresholds of different models have no common unit.
             threshold: None,
             f1: mean(|m| m.f1),
+            ..Metrics::default()
         };
         Self { categories, mean }
     }

@@ -6,6 +6,7 @@ mod gallery;
 use std::fmt::Write;
 use std::path::Path;
 
+use super::Region;
 use crate::Result;
 use crate::files::write_atomic;
 
@@ -32,6 +33,10 @@ pub struct CategoryReport {
     pub aupro: Option<f64>,
     /// A part with a higher score is called defective.
     pub threshold: Option<f32>,
+    /// Where the threshold comes from, in words.
+    pub calibration: Option<String>,
+    /// 95 % over test sets drawn from this one.
+    pub image_auroc_interval: Option<[f64; 2]>,
 }
 
 /// One part of the test set.
@@ -45,6 +50,10 @@ pub struct ReportSample {
     /// What the part truly is.
     pub defective: bool,
     pub score: f32,
+    /// How often a good part scores so high.
+    pub p_value: Option<f64>,
+    /// Where its map is defective.
+    pub regions: Vec<Region>,
     pub input: Option<String>,
     pub depth: Option<String>,
     pub overlay: Option<String>,
@@ -113,6 +122,10 @@ impl Report {
             let values: Vec<f64> = self.categories.iter().filter_map(value).collect();
             (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
         };
+        let interval = match &self.categories[..] {
+            [only] => only.image_auroc_interval,
+            _ => None,
+        };
         let tiles = [
             (
                 "Image AUROC",
@@ -137,8 +150,16 @@ impl Report {
                 page,
                 format_args!(
                     "<div class=\"tile\"><h2>{name}</h2><p class=\"number\">{}</p>\
-                     <div class=\"meter\"><i style=\"width:{bar:.1}%\"></i></div><p>{meaning}</p></div>\n",
-                    percent(value)
+                     <div class=\"meter\"><i style=\"width:{bar:.1}%\"></i></div><p>{meaning}{}</p></div>\n",
+                    percent(value),
+                    match interval.filter(|_| name == "Image AUROC") {
+                        Some([low, high]) => format!(
+                            " With other parts of the same kind 95 % lie between {:.1} and {:.1}.",
+                            100.0 * low,
+                            100.0 * high
+                        ),
+                        None => String::new(),
+                    }
                 ),
             );
         }
@@ -181,6 +202,7 @@ impl Report {
             if self.categories.len() > 1 {
                 push(page, format_args!("<h2>{}</h2>", escape(&category.name)));
             }
+            slider(page, category, &scores);
             push(
                 page,
                 format_args!(
@@ -225,6 +247,38 @@ impl Report {
         }
         page.push_str("</dl></footer>\n");
     }
+}
+
+/// A threshold to move: the page's script counts anew what it finds.
+fn slider(page: &mut String, category: &CategoryReport, scores: &[(f32, bool)]) {
+    let Some(threshold) = category.threshold else {
+        return;
+    };
+    let low = scores.iter().map(|s| s.0).fold(threshold, f32::min);
+    let high = scores.iter().map(|s| s.0).fold(threshold, f32::max);
+    let step = ((high - low) / 1000.0).max(f32::MIN_POSITIVE);
+    let flagged = |defective: bool| {
+        let all = scores.iter().filter(|s| s.1 == defective);
+        (all.clone().filter(|s| s.0 > threshold).count(), all.count())
+    };
+    let ((found, defects), (alarms, good)) = (flagged(true), flagged(false));
+    let name = escape(&category.name);
+    if let Some(calibration) = &category.calibration {
+        push(
+            page,
+            format_args!("<p class=\"lead\">{}</p>\n", escape(calibration)),
+        );
+    }
+    push(
+        page,
+        format_args!(
+            "<div class=\"threshold\" data-category=\"{name}\" data-threshold=\"{threshold}\" hidden><label>Threshold \
+             <input type=\"range\" min=\"{low}\" max=\"{high}\" step=\"{step}\" value=\"{threshold}\"></label>\
+             <button type=\"button\">Model's</button></div>\n<p class=\"verdicts\" data-category=\"{name}\" \
+             aria-live=\"polite\">Found {found} of {defects}, missed {}; false alarms {alarms} of {good}.</p>\n",
+            defects - found
+        ),
+    );
 }
 
 /// Appends formatted text; writing to a `String` does not fail.

@@ -1,73 +1,44 @@
-//! Where to draw the line between good and defective. A part is defective if its score is above
-//! the threshold, never if it equals it.
+//! What a threshold makes of a labelled set. A part is defective if its score is above the threshold, never if it
+//! equals it.
 
 use serde::{Deserialize, Serialize};
 
 use super::auroc::rank_key;
 use crate::{Error, Result};
 
-/// A threshold from the scores of good parts alone.
-///
-/// With n good parts no rule can promise fewer false alarms than about one in n: collect more
-/// good parts for a stricter line. Use parts that were not trained on: a network scores what it
-/// learned lower than what it will see.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Rule {
-    /// The share of good parts that pass, 0 to 1, interpolated between neighbouring scores
-    /// (numpy's `quantile`); 1 is the highest good score.
-    Quantile(f64),
-    /// Mean plus this many standard deviations (of the sample, n − 1).
-    MeanStd(f64),
+/// Verdicts beside the truth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Defective parts that are called so, and those that are not.
+    pub found: usize,
+    pub missed: usize,
+    /// Good parts that are called defective, and those that are not.
+    pub false_alarms: usize,
+    pub passed: usize,
 }
 
-impl Rule {
-    /// The threshold for `good`, the scores of good parts.
-    ///
-    /// Errors: no scores, scores that are not finite, a quantile outside 0 to 1, and fewer than
-    /// two scores for `MeanStd`.
-    pub fn threshold(self, good: &[f32]) -> Result<f32> {
-        if good.is_empty() {
-            return Err(Error::failed(
-                "a threshold needs the scores of good parts; found none",
-            ));
+impl Counts {
+    /// `labels`: is the part defective? A score that is no number is called defective: it must not pass unseen.
+    pub fn of(scores: &[f32], labels: &[bool], threshold: f32) -> Self {
+        let mut counts = Self::default();
+        for (&score, &defective) in scores.iter().zip(labels) {
+            let called = score > threshold || score.is_nan();
+            *match (defective, called) {
+                (true, true) => &mut counts.found,
+                (true, false) => &mut counts.missed,
+                (false, true) => &mut counts.false_alarms,
+                (false, false) => &mut counts.passed,
+            } += 1;
         }
-        if let Some(i) = good.iter().position(|s| !s.is_finite()) {
-            return Err(Error::failed(format!(
-                "the score of good part {i} is {}; expected a finite number",
-                good[i]
-            )));
-        }
-        match self {
-            Self::Quantile(q) if (0.0..=1.0).contains(&q) => Ok(quantile(good, q)),
-            Self::Quantile(q) => Err(Error::usage(format!(
-                "quantile is {q}; expected 0 to 1, such as 0.99"
-            ))),
-            Self::MeanStd(k) if !k.is_finite() => Err(Error::usage(format!(
-                "{k} standard deviations; expected a finite number, such as 3"
-            ))),
-            Self::MeanStd(_) if good.len() < 2 => Err(Error::failed(
-                "a standard deviation needs at least two good parts; found one",
-            )),
-            Self::MeanStd(k) => Ok(mean_std(good, k)),
-        }
+        counts
     }
-}
 
-fn quantile(scores: &[f32], q: f64) -> f32 {
-    let mut sorted = scores.to_vec();
-    sorted.sort_unstable_by(f32::total_cmp);
-    let last = sorted.len() - 1;
-    let at = q * last as f64;
-    let (low, high) = (sorted[at as usize], sorted[(at as usize + 1).min(last)]);
-    (f64::from(low) + f64::from(high - low) * at.fract()) as f32
-}
-
-fn mean_std(scores: &[f32], k: f64) -> f32 {
-    let n = scores.len() as f64;
-    let mean = scores.iter().map(|&s| f64::from(s)).sum::<f64>() / n;
-    let squares: f64 = scores.iter().map(|&s| (f64::from(s) - mean).powi(2)).sum();
-    (mean + k * (squares / (n - 1.0)).sqrt()) as f32
+    /// Harmonic mean of precision and recall; `None` where no part is defective.
+    pub fn f1(&self) -> Option<f64> {
+        let hits = 2.0 * self.found as f64;
+        let wrong = (self.missed + self.false_alarms) as f64;
+        (self.found + self.missed > 0).then(|| hits / (hits + wrong))
+    }
 }
 
 /// The best that any threshold could do on a labelled set. It has seen the answers: for reports,

@@ -163,7 +163,7 @@ fn pictures_that_are_cut_short_or_absurdly_large() {
 
         place.write(name, &bytes);
         let line = format!("predict model {name} --out heat --json --device cpu");
-        refused(&place, &line, 1, &words(name.to_string()));
+        unjudged(&place, &line, &words(name.to_string()));
         std::fs::remove_file(place.path(name)).unwrap();
 
         let file = format!("parts/test/good/{name}");
@@ -237,7 +237,7 @@ fn depth_maps_without_a_corner_or_without_anything() {
             &words,
         );
         let line = format!("predict model --depth {file} --out heat --device cpu");
-        refused(&place, &line, 1, &words);
+        unjudged(&place, &line, &words);
         map.save(place.path(held_back)).unwrap();
         let words = [&[held_back], &words[1..]].concat();
         refused(&place, "calibrate model parts --device cpu", 1, &words);
@@ -258,5 +258,123 @@ fn depth_maps_without_a_corner_or_without_anything() {
         &train_line(&format!("parts {settings} --out third")),
         1,
         &words,
+    );
+}
+
+/// A part that cannot be judged is told in its line, and leaves nothing.
+fn unjudged(place: &Workplace, line: &str, words: &[&str]) {
+    let before = tree(&place.path("."));
+    let run = place.run(line);
+    assert_eq!(run.status, 1, "{line}: {}", run.err);
+    for word in words {
+        assert!(
+            run.out.contains(word),
+            "{line}: {word} is not in {}",
+            run.out
+        );
+    }
+    assert!(
+        run.err.contains("1 of the parts could not be judged"),
+        "{}",
+        run.err
+    );
+    assert_eq!(tree(&place.path(".")), before, "{line}");
+}
+
+#[test]
+fn one_bad_picture_does_not_stop_the_line() {
+    let place = Workplace::new();
+    place.draw_ad("parts", 0, 2);
+    place.train("parts --out model").ok();
+    let good = std::fs::read(place.path("parts/test/good/000.png")).unwrap();
+    for (name, bytes) in [
+        ("0.png", &good[..]),
+        ("1.png", &good[..500]),
+        ("2.png", &good),
+    ] {
+        place.write(&format!("line/{name}"), bytes);
+    }
+    let run = place.run("predict model line --json --device cpu");
+    assert_eq!(run.status, 1);
+    let lines: Vec<serde_json::Value> = run
+        .out
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[1]["path"], "line/1.png");
+    assert!(lines[1]["error"].as_str().unwrap().contains("cut short"));
+    assert!(lines[0]["score"].is_number() && lines[0]["score"] == lines[2]["score"]);
+    let run = place.run("predict model line --device cpu");
+    assert_eq!(
+        run.out
+            .lines()
+            .filter(|line| line.starts_with("ERROR"))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn depth_maps_are_paired_by_name() {
+    let place = Workplace::new();
+    place.draw_3d("solid", 0, 2);
+    place.train("solid --modality rgb+depth --out model").ok();
+    let copy = |from: &str, to: &str| {
+        std::fs::create_dir_all(place.path(to).parent().unwrap()).unwrap();
+        std::fs::copy(place.path(from), place.path(to)).unwrap();
+    };
+    for (kind, name) in [("dent", "a"), ("bump", "b")] {
+        copy(
+            &format!("solid/test/{kind}/rgb/000.png"),
+            &format!("rgb/{name}.png"),
+        );
+        copy(
+            &format!("solid/test/{kind}/xyz/000.tiff"),
+            &format!("depth/{name}.tiff"),
+        );
+    }
+    let scores = |line: &str| -> Vec<(String, f64)> {
+        let run = place.run(&format!("predict model {line} --json --device cpu"));
+        let found = super::good::lines(run);
+        let of =
+            |line: &serde_json::Value| (line["path"].to_string(), line["score"].as_f64().unwrap());
+        found.iter().map(of).collect()
+    };
+    let paired = scores("rgb --depth depth");
+    // In another order, they are still partners.
+    assert_eq!(scores("rgb --depth depth/b.tiff depth/a.tiff"), paired);
+    std::fs::rename(place.path("depth/b.tiff"), place.path("depth/c.tiff")).unwrap();
+    let line = "predict model rgb --depth depth --device cpu";
+    refused(
+        &place,
+        line,
+        1,
+        &["rgb/b.png", "no depth map of the same name"],
+    );
+}
+
+#[test]
+fn an_empty_table_is_no_good_part() {
+    let place = Workplace::new();
+    place.draw_rgbd("parts", 0, 2);
+    let settings = "--modality depth --set depth.unit_mm=0.1";
+    place.train(&format!("parts {settings} --out model")).ok();
+    let flat = ImageBuffer::from_fn(256, 256, |_, _| Luma([5000u16]));
+    flat.save(place.path("flat.png")).unwrap();
+    let run = place.run("predict model --depth flat.png --json --device cpu");
+    assert_eq!(run.status, 1, "{}", run.err);
+    let line: serde_json::Value = serde_json::from_str(run.out.trim()).unwrap();
+    assert_eq!(line["part_found"], false);
+    assert!(line["defective"].is_null());
+    let run = place.run("predict model --depth flat.png --device cpu");
+    assert!(run.out.starts_with("NO PART"), "{}", run.out);
+    flat.save(place.path("parts/train/good/depth/000.png"))
+        .unwrap();
+    let run = place.train(&format!("parts {settings} --out other"));
+    assert!(
+        run.err.contains("train/good/000: no part found"),
+        "{}",
+        run.err
     );
 }

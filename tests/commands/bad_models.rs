@@ -256,7 +256,7 @@ fn a_full_disk_leaves_the_old_model_and_nothing_else() {
         ),
         (train_line("parts --out new"), "new/model.safetensors"),
         (
-            "calibrate model parts --quantile 0.5 --device cpu".into(),
+            "calibrate model parts --false-alarm-rate 0.5 --device cpu".into(),
             "model/model.safetensors",
         ),
     ] {

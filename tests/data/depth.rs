@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use astray::data::depth::{dilate, fill_holes};
-use astray::data::{Background, DepthMap, DepthMask, DepthOptions, Resize, preprocess};
+use astray::data::{
+    Background, DepthKind, DepthMap, DepthMask, DepthOptions, Meaning, Resize, preprocess,
+};
 use image::{GrayImage, ImageBuffer};
 
 use super::{assert_error, reference_f32, reference_u8, save, uniform};
@@ -157,7 +159,14 @@ fn bad_depth_is_an_error() {
         &["part_7.tiff", "lower right"],
     );
     assert_error(DepthMap::new(3, 3, vec![1.0; 8]), &["3 x 3", "8"]);
-    assert_error(DepthMap::load(path, 0.0), &["depth_scale"]);
+    let no_unit = Meaning {
+        scale: 0.0,
+        ..Meaning::default()
+    };
+    assert_error(
+        DepthMap::load(path, &no_unit),
+        &["unit of depth", "0 metres"],
+    );
     let odd = DepthOptions {
         map_size: 7,
         ..options
@@ -180,7 +189,7 @@ fn depth_files_load_in_metres() {
         .write_image::<colortype::RGB32Float>(2, 1, &xyz)
         .unwrap();
     write("z.tiff")
-        .write_image::<colortype::Gray32Float>(2, 1, &[0.25, -3.0])
+        .write_image::<colortype::Gray32Float>(2, 1, &[0.25, 0.0])
         .unwrap();
     write("u16.tiff")
         .write_image::<colortype::Gray16>(2, 1, &[250, 0])
@@ -192,7 +201,7 @@ fn depth_files_load_in_metres() {
     save(&file("u16.png"), png);
     save(&file("u8.png"), GrayImage::new(2, 1));
     for name in ["xyz.tiff", "z.tiff", "u16.tiff", "u16.png"] {
-        let map = DepthMap::load(&file(name), 0.001).unwrap();
+        let map = DepthMap::load(&file(name), &Meaning::default()).unwrap();
         assert_eq!(
             (map.width, map.height, map.z),
             (2, 1, vec![0.25, 0.0]),
@@ -200,11 +209,157 @@ fn depth_files_load_in_metres() {
         );
     }
     for name in ["u8.tiff", "u8.png"] {
-        assert_error(DepthMap::load(&file(name), 0.001), &[name, "16 bits"]);
+        assert_error(
+            DepthMap::load(&file(name), &Meaning::default()),
+            &[name, "16 bits"],
+        );
     }
     let bytes = std::fs::read(file("xyz.tiff")).unwrap();
     for keep in [4, bytes.len() / 2, bytes.len() - 4] {
         std::fs::write(file("cut.tiff"), &bytes[..keep]).unwrap();
-        assert_error(DepthMap::load(&file("cut.tiff"), 0.001), &["cut.tiff"]);
+        assert_error(
+            DepthMap::load(&file("cut.tiff"), &Meaning::default()),
+            &["cut.tiff"],
+        );
+    }
+}
+
+fn tiff(path: &std::path::Path, width: u32, pages: &[&[f32]]) {
+    use tiff::encoder::{TiffEncoder, colortype::Gray32Float};
+    let mut file = TiffEncoder::new(std::fs::File::create(path).unwrap()).unwrap();
+    for page in pages {
+        let height = page.len() as u32 / width;
+        file.write_image::<Gray32Float>(width, height, page)
+            .unwrap();
+    }
+}
+
+#[test]
+fn what_was_not_measured_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("z.tiff");
+    tiff(
+        &path,
+        4,
+        &[&[
+            0.5,
+            f32::MAX,
+            -1.0,
+            0.25,
+            f32::INFINITY,
+            f32::NAN,
+            0.0,
+            f32::MIN,
+            9.0,
+            1.0,
+            2.0,
+            3.0,
+        ]],
+    );
+    let meaning = Meaning {
+        invalid: vec![9.0, -1.0],
+        ..Meaning::default()
+    };
+    let z = DepthMap::load(&path, &meaning).unwrap().z;
+    assert_eq!(
+        z,
+        [0.5, 0.0, 0.0, 0.25, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0]
+    );
+
+    let path = folder.path().join("counts.png");
+    let counts = vec![65535, 250, 65534, 0];
+    let png = ImageBuffer::<image::Luma<u16>, _>::from_raw(4, 1, counts).unwrap();
+    save(&path, png);
+    let named = Meaning {
+        invalid: vec![65534.0],
+        ..Meaning::default()
+    };
+    assert_eq!(
+        DepthMap::load(&path, &named).unwrap().z,
+        [0.0, 0.25, 0.0, 0.0]
+    );
+    assert_eq!(
+        DepthMap::load(&path, &Meaning::default()).unwrap().z[2],
+        65.534
+    );
+}
+
+#[test]
+fn numbers_that_are_no_distances_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("z.tiff");
+    let load = |meaning: &Meaning| DepthMap::load(&path, meaning);
+    tiff(&path, 2, &[&[0.5, 1e38, 0.5, 0.5]]);
+    assert_error(
+        load(&Meaning::default()),
+        &["z.tiff", "depth.invalid", "depth.float_unit_mm"],
+    );
+    // In millimetres.
+    tiff(&path, 2, &[&[250.0, 500.0, 0.0, 1250.0]]);
+    let millimetres = Meaning {
+        float_scale: 0.001,
+        ..Meaning::default()
+    };
+    assert_eq!(load(&millimetres).unwrap().z, [0.25, 0.5, 0.0, 1.25]);
+    // Heights of a surface at 0 with a dent of 2 mm.
+    tiff(&path, 2, &[&[0.0, -0.002, 0.001, f32::NAN]]);
+    assert_error(
+        load(&Meaning::default()),
+        &["z.tiff", "1 of 2", "depth.kind = \"height\""],
+    );
+    let heights = Meaning {
+        kind: DepthKind::Height,
+        ..Meaning::default()
+    };
+    let z = load(&heights).unwrap().z;
+    assert_eq!(z[3], 0.0);
+    for (z, expected) in z.iter().zip([0.0, 0.002, -0.001]) {
+        assert!((z - 10.0 - expected).abs() < 1e-6, "{z} {expected}");
+    }
+}
+
+#[test]
+fn three_pages_are_x_y_and_z() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pages.tiff");
+    let (x, z) = ([9.0; 4], [0.25, 0.5, 0.75, 1.0]);
+    tiff(&path, 2, &[&x, &x, &z]);
+    assert_eq!(DepthMap::load(&path, &Meaning::default()).unwrap().z, z);
+    for pages in [&[&z[..], &z][..], &[&z, &z, &z, &z], &[&z, &z, &z[..2]]] {
+        tiff(&path, 2, pages);
+        assert_error(
+            DepthMap::load(&path, &Meaning::default()),
+            &["pages.tiff", "page"],
+        );
+    }
+}
+
+/// As `image` turns a picture, which turns as Pillow does (tests/data.rs).
+#[test]
+fn a_turned_depth_map_is_turned_back() {
+    use tiff::encoder::{TiffEncoder, colortype::Gray32Float};
+    use tiff::tags::Tag;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("turned.tiff");
+    let z: Vec<f32> = (1..=6).map(|i| i as f32).collect();
+    for value in 1..=8u8 {
+        let mut file = TiffEncoder::new(std::fs::File::create(&path).unwrap()).unwrap();
+        let mut page = file.new_image::<Gray32Float>(3, 2).unwrap();
+        page.encoder()
+            .write_tag(Tag::Orientation, u16::from(value))
+            .unwrap();
+        page.write_data(&z).unwrap();
+        let grey = image::GrayImage::from_raw(3, 2, (1..=6).collect()).unwrap();
+        let mut expected = image::DynamicImage::from(grey);
+        expected.apply_orientation(image::metadata::Orientation::from_exif(value).unwrap());
+        let found = DepthMap::load(&path, &Meaning::default()).unwrap();
+        let size = (found.width, found.height);
+        assert_eq!(
+            size,
+            (expected.width() as usize, expected.height() as usize)
+        );
+        assert_eq!(DepthMap::dimensions(&path).unwrap(), size);
+        let expected: Vec<f32> = expected.as_bytes().iter().map(|&v| f32::from(v)).collect();
+        assert_eq!(found.z, expected, "{value}");
     }
 }

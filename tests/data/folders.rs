@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use astray::data::{
-    Background, Cache, Dataset, DepthMap, DepthOptions, Label, Layout, Rgb, categories,
+    Background, Cache, Dataset, DepthMap, DepthOptions, Label, Layout, Meaning, Rgb, categories,
     list_images, preprocess,
 };
 use image::RgbImage;
@@ -87,6 +87,26 @@ fn good_parts_are_kept_back_for_the_threshold() {
     for share in [0.0, 0.01] {
         assert_eq!(set.split(share), (set.train.clone(), Vec::new()));
     }
+}
+
+/// Defects must not draw the line that they are to be found with.
+#[test]
+fn defects_among_the_validation_parts_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = [
+        "train/good/0.png",
+        "validation/good/1.png",
+        "validation/good/2.png",
+    ];
+    parts(folder.path(), &good);
+    parts(
+        folder.path(),
+        &["validation/crack/3.png", "validation/__MACOSX/4.png"],
+    );
+    let set = Dataset::open(folder.path()).unwrap();
+    let names: Vec<&str> = set.validation.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["validation/good/1", "validation/good/2"]);
+    assert_eq!(set.split(0.5).1, set.validation);
 }
 
 #[test]
@@ -185,7 +205,7 @@ fn the_shared_folders_open() {
         .unwrap();
     assert!(mask.has_defect());
     let path = defect.depth.as_ref().unwrap();
-    let map = DepthMap::load(path, 0.001).unwrap();
+    let map = DepthMap::load(path, &Meaning::default()).unwrap();
     let options = DepthOptions {
         background: Background::None,
         ..DepthOptions::default()

@@ -79,6 +79,30 @@ pub enum LossMean {
     All,
 }
 
+/// Which good parts the threshold comes from: those that are kept back (`train.hold_out`, or the data set's validation
+/// parts); or all, in turn, each scored by networks that learned from the others ([`super::super::folds`]). `auto` takes
+/// folds where there are no validation parts and at most 40 to train on: there a few parts are too few for a threshold,
+/// and further trainings are short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CalibrationParts {
+    Auto,
+    #[default]
+    HeldOut,
+    Folds,
+}
+
+impl CalibrationParts {
+    /// Are there folds for so many good parts?
+    pub fn are_folds(self, training: usize, validation: usize) -> bool {
+        match self {
+            Self::Auto => validation == 0 && training <= 40,
+            Self::HeldOut => false,
+            Self::Folds => validation == 0,
+        }
+    }
+}
+
 /// The learning rate over each network's training: as it is, or falling to 0 along half a cosine
 /// (Loshchilov & Hutter 2017, without restarts).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,6 +1,7 @@
 //! The test parts as cards, which the page's script sorts and filters.
 
 use super::{Report, ReportSample, counted, escape, push, short};
+use crate::evaluate::Region;
 
 pub fn gallery(page: &mut String, report: &Report) {
     if report.samples.is_empty() {
@@ -102,6 +103,9 @@ fn card(page: &mut String, sample: &ReportSample, threshold: Option<f32>, highes
             format_args!("<span class=\"verdict {class}\">{verdict}</span>"),
         );
     }
+    let p_value = sample.p_value.map_or(String::new(), |p| {
+        format!("<span class=\"p\" title=\"how often a good part scores so high\">p {p:.3}</span>")
+    });
     let share = |score: f32| match highest > 0.0 {
         _ if score.is_nan() => 100.0,
         true => (100.0 * score / highest).clamp(0.0, 100.0),
@@ -118,7 +122,7 @@ fn card(page: &mut String, sample: &ReportSample, threshold: Option<f32>, highes
         page,
         format_args!(
             "</div>\n<div class=\"score\"><span class=\"track\"><i class=\"{truth}\" style=\"width:{:.1}%\"></i>\
-             {limit}</span><span>{score}</span></div>\n<div class=\"views\">",
+             {limit}</span><span>{score}</span>{p_value}</div>\n<div class=\"views\">",
             share(sample.score),
         ),
     );
@@ -140,5 +144,38 @@ fn card(page: &mut String, sample: &ReportSample, threshold: Option<f32>, highes
             );
         }
     }
-    page.push_str("</div></article>\n");
+    page.push_str("</div>");
+    regions(page, &sample.regions);
+    page.push_str("</article>\n");
+}
+
+/// Where the map is defective, the highest peak first.
+fn regions(page: &mut String, regions: &[Region]) {
+    /// More are counted, not listed.
+    const SHOWN: usize = 4;
+    if regions.is_empty() {
+        return;
+    }
+    page.push_str("<ul class=\"regions\">");
+    for region in regions.iter().take(SHOWN) {
+        let [x, y, width, height] = region.bounds;
+        let p = region
+            .p_value
+            .map_or(String::new(), |p| format!(", p {p:.3}"));
+        push(
+            page,
+            format_args!(
+                "<li>{width} × {height} px at {x}, {y}: {} px, peak {}{p}</li>",
+                region.area,
+                short(region.peak)
+            ),
+        );
+    }
+    if regions.len() > SHOWN {
+        push(
+            page,
+            format_args!("<li>and {} more</li>", regions.len() - SHOWN),
+        );
+    }
+    page.push_str("</ul>");
 }

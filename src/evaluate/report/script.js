@@ -38,6 +38,34 @@
     for (const chip of chips) chip.setAttribute("aria-pressed", chip.dataset.filter === filter);
   }
 
+  // The card's verdict at another threshold, as `gallery.rs` has it at the model's.
+  function judge(card, threshold, highest) {
+    const flagged = !(+card.dataset.score <= threshold), defective = card.dataset.truth === "bad";
+    card.dataset.outcome = flagged && !defective ? "false" : !flagged && defective ? "missed" : "";
+    const verdict = card.querySelector(".verdict"), mark = card.querySelector(".track b");
+    verdict.textContent = flagged ? (defective ? "defect found" : "false alarm") : defective ? "missed" : "passed";
+    verdict.className = "verdict " + (card.dataset.outcome ? "wrong" : "right");
+    mark.style.left = (highest > 0 ? Math.min(Math.max(100 * threshold / highest, 0), 100) : 0).toFixed(1) + "%";
+  }
+
+  for (const box of document.querySelectorAll(".threshold")) {
+    const own = cards.filter((card) => card.dataset.category === box.dataset.category);
+    const highest = Math.max(0, ...own.map((card) => +card.dataset.score).filter(Number.isFinite));
+    const told = [...document.querySelectorAll(".verdicts")].find((p) => p.dataset.category === box.dataset.category);
+    const range = box.querySelector("input");
+    const move = (threshold) => {
+      for (const card of own) judge(card, threshold, highest);
+      const count = (truth, outcome) => own.filter((card) => card.dataset.truth === truth && (outcome === undefined || card.dataset.outcome === outcome)).length;
+      const defects = count("bad"), missed = count("bad", "missed");
+      told.textContent = `At ${threshold.toPrecision(4)}: found ${defects - missed} of ${defects}, missed ${missed}; ` +
+        `false alarms ${count("good", "false")} of ${count("good")}.`;
+      show();
+    };
+    range.addEventListener("input", () => move(+range.value));
+    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.threshold; move(+box.dataset.threshold); });
+    box.hidden = own.length === 0;
+  }
+
   for (const chip of chips) chip.addEventListener("click", () => { filter = chip.dataset.filter; show(); });
   sort.addEventListener("change", show);
   if (category) category.addEventListener("change", show);
