@@ -32,11 +32,16 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
-        set_mode(file.as_file(), path)?;
-        file.persist(path)?;
-        Ok(())
+        persist(file, path)
     };
     write().map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+}
+
+/// Puts a temporary file in its place, as readable to others as any file.
+pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
+    set_mode(file.as_file(), path)?;
+    file.persist(path).map_err(|e| e.error)?;
+    Ok(())
 }
 
 /// The mode of the file that is replaced, or what the process's umask leaves: a temporary file is its owner's alone.

@@ -461,9 +461,15 @@ mod tests {
             ("train parts --modality xray", ErrorKind::InvalidValue),
             (
                 "calibrate model good --false-alarm-rate 0",
-                "threshold model --false-alarm-rate 1",
-                "threshold model --false-alarm-rate 0.1 --threshold 3",
                 ErrorKind::ValueValidation,
+            ),
+            (
+                "threshold model --false-alarm-rate 1",
+                ErrorKind::ValueValidation,
+            ),
+            (
+                "threshold model --false-alarm-rate 0.1 --threshold 3",
+                ErrorKind::ArgumentConflict,
             ),
             (
                 "predict model a.png --threshold nan",

@@ -208,7 +208,7 @@ pub fn evaluate(
                 let mask = if (w, h) == (width, height) {
                     mask
                 } else {
-                    mask.resize_nearest(w, h)
+                    mask.resize_any(w, h) // no thin defect is lost
                 };
                 let map = resize_map(&result.map, (result.height, result.width), (h, w))?;
                 pixels.add(&sample.name, w, &map, &mask.pixels)?;

@@ -28,7 +28,7 @@ use crate::{Error, Result};
 use args::{Cli, Command};
 use clap::Parser;
 use serde::Serialize;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::Path;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
@@ -72,7 +72,11 @@ where
         Ok(wanted) if !wanted.is_empty() => EnvFilter::new(wanted),
         _ => EnvFilter::new("error,astray=warn"),
     };
-    let logger = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let logger = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .without_time()
+        .with_target(false);
     logger.with_filter(filter)
 }
 

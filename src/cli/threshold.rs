@@ -139,7 +139,7 @@ fn told<'a>(
         model: file,
         threshold: calibration.line().threshold,
         map_threshold: detector.map_threshold,
-        false_alarm_rate: record.false_alarm_rate,
+        false_alarm_rate: calibration.rate(),
         is_set_by_hand: record.threshold.is_some(),
         origin: record.origin,
         parts: calibration.parts(),
@@ -148,7 +148,7 @@ fn told<'a>(
             .map(|part| part.name.as_str())
             .collect(),
         extrapolated: calibration.line().extrapolated,
-        parts_needed: parts_needed(record.false_alarm_rate),
+        parts_needed: parts_needed(calibration.rate()),
         rates: RATES.map(found).into(),
     }
 }

@@ -5,8 +5,7 @@ use super::{backbone, device, job, output, threshold};
 use crate::data::{Cache, Dataset, Sample};
 use crate::detector::config::Config;
 use crate::detector::{
-    Calibration, Detector, Extractor, FALSE_ALARM_RATE, Losses, Origin, Progress, Record, folds,
-    train,
+    Calibration, Detector, Extractor, Losses, Origin, Progress, Record, folds, train,
 };
 use crate::tensor::Device;
 use crate::weights::Source;
@@ -145,14 +144,14 @@ pub fn fit(
         let parts = folds::calibrate(&mut detector, &extractor, &parts, &names(&good), &mut tell)?;
         detector.set_calibration(Calibration::new(Record {
             origin: Origin::Folds,
-            false_alarm_rate: FALSE_ALARM_RATE,
+            false_alarm_rate: None,
             threshold: None,
             parts,
         })?);
     } else if held_out.is_empty() {
-        detector.calibrate(&parts, &names(&good), Origin::TrainedOn, FALSE_ALARM_RATE)?;
+        detector.calibrate(&parts, &names(&good), Origin::TrainedOn, None)?;
     } else {
-        detector.calibrate(&held_out, &kept_back, Origin::HeldOut, FALSE_ALARM_RATE)?;
+        detector.calibrate(&held_out, &kept_back, Origin::HeldOut, None)?;
     }
     bar.finish();
     Ok((detector, losses))

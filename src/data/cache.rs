@@ -102,8 +102,7 @@ impl Cache {
             file.write_all(&dimensions(shape))?;
             file.write_all(&payload)?;
             file.as_file().sync_all()?;
-            file.persist(self.path(key)).map_err(|e| e.error)?;
-            Ok(())
+            crate::files::persist(file, &self.path(key))
         };
         write().map_err(|e| {
             Error::file(

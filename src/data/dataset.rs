@@ -113,9 +113,13 @@ impl Dataset {
         }
         let train = Listing::read(&root.join("train"))?;
         if !train.has("good") {
+            let hint = match train.folders.iter().find(|name| means_good(name)) {
+                Some(name) => format!(" (is `{name}` meant? call it `good`)"),
+                None => String::new(),
+            };
             return Err(Error::file(
                 &train.path,
-                format!("no folder `good` to learn from; {EXPECTED}; found {train}"),
+                format!("no folder `good` to learn from{hint}; {EXPECTED}; found {train}"),
             ));
         }
         let good = Listing::read(&train.path.join("good"))?;
@@ -278,6 +282,12 @@ impl Reader<'_> {
         let mut mask_folders = defects.map(|kind| self.mask_folder(split, kind));
         let has_masks = mask_folders.any(|folder| folder.is_dir());
         let mut samples = Vec::new();
+        for kind in listing.folders.iter().filter(|kind| means_good(kind)) {
+            tracing::warn!(
+                "{}: `{kind}` is taken for a kind of defect; good parts are expected in a folder `good`",
+                path.display()
+            );
+        }
         for kind in &listing.folders {
             samples.extend(self.kind(split, kind, has_masks)?);
         }
@@ -375,6 +385,22 @@ fn check_partners(
             ),
         )),
     }
+}
+
+/// Is this what others call good parts?
+fn means_good(folder: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "good",
+        "ok",
+        "okay",
+        "normal",
+        "pass",
+        "passed",
+        "nominal",
+        "io",
+        "non_defective",
+    ];
+    folder != "good" && WORDS.contains(&folder.to_lowercase().as_str())
 }
 
 /// Folders that systems leave behind.

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 use std::path::Path;
+use std::sync::Once;
 
 use ::image::DynamicImage;
 use ::image::metadata::Orientation;
@@ -203,12 +204,14 @@ impl Raw {
         if !seen.is_empty() {
             let middle = seen.len() / 2;
             let (_, median, _) = seen.select_nth_unstable_by(middle, f32::total_cmp);
+            static TOLD: Once = Once::new();
             if *median > FAR {
-                tracing::warn!(
+                TOLD.call_once(|| tracing::warn!(
                     "{}: the middle of the depth map is {median:.0} m away: is its unit right? depth.unit_mm is that \
-                     of integers, depth.float_unit_mm that of floats",
+                     of integers, depth.float_unit_mm that of floats \
+                     (other maps are not told)",
                     path.display()
-                );
+                ));
             }
         }
         Ok(z)

@@ -6,8 +6,11 @@ use crate::evaluate::conformal::{Conformal, Line, parts_needed};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// How often a good part is called defective, unless something else is asked for.
-pub const FALSE_ALARM_RATE: f64 = 0.05;
+/// How often a good part is called defective, unless something else is asked for: 5 %, or the least that so few parts
+/// support, but no more than 10 %.
+pub fn default_rate(parts: usize) -> f64 {
+    (1.0 / (parts + 1) as f64).clamp(0.05, 0.1)
+}
 
 /// Which good parts a calibration is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +39,8 @@ pub struct GoodPart {
 #[serde(deny_unknown_fields)]
 pub struct Record {
     pub origin: Origin,
-    pub false_alarm_rate: f64,
+    /// What was asked for; the default where nothing was ([`default_rate`]).
+    pub false_alarm_rate: Option<f64>,
     /// Set by hand, whatever the scores say.
     pub threshold: Option<f32>,
     pub parts: Vec<GoodPart>,
@@ -65,8 +69,8 @@ impl Calibration {
     /// # Errors
     /// Scores from which nothing follows ([`Conformal::of`]), a rate that is none, a threshold that is no number.
     pub fn new(record: Record) -> Result<Self> {
-        let rate = record.false_alarm_rate;
-        if !(rate > 0.0 && rate < 1.0) {
+        let asked = record.false_alarm_rate;
+        if let Some(rate) = asked.filter(|rate| !(*rate > 0.0 && *rate < 1.0)) {
             return Err(Error::usage(format!(
                 "the false-alarm rate is {rate}; expected a number between 0 and 1, such as 0.05"
             )));
@@ -99,6 +103,12 @@ impl Calibration {
         serde_json::to_string(&self.record).map_err(|e| Error::failed(format!("JSON: {e}")))
     }
 
+    /// How often a good part is called defective.
+    pub fn rate(&self) -> f64 {
+        let asked = self.record.false_alarm_rate;
+        asked.unwrap_or_else(|| default_rate(self.parts()))
+    }
+
     pub fn record(&self) -> &Record {
         &self.record
     }
@@ -107,7 +117,7 @@ impl Calibration {
     ///
     /// # Errors
     /// As [`Calibration::new`].
-    pub fn with(&self, rate: f64, threshold: Option<f32>) -> Result<Self> {
+    pub fn with(&self, rate: Option<f64>, threshold: Option<f32>) -> Result<Self> {
         Self::new(Record {
             false_alarm_rate: rate,
             threshold,
@@ -122,7 +132,7 @@ impl Calibration {
                 threshold,
                 extrapolated: None,
             },
-            None => self.line_at(self.record.false_alarm_rate),
+            None => self.line_at(self.rate()),
         }
     }
 
@@ -133,7 +143,7 @@ impl Calibration {
 
     /// Where a map is defective: at the same rate a good part's map is so somewhere.
     pub fn map_line(&self) -> Line {
-        self.peaks.line(self.record.false_alarm_rate)
+        self.peaks.line(self.rate())
     }
 
     pub fn p_value(&self, score: f32) -> f64 {
@@ -166,7 +176,7 @@ impl Calibration {
         if self.line().extrapolated.is_none() {
             return Ok(());
         }
-        let rate = self.record.false_alarm_rate;
+        let rate = self.rate();
         Err(Error::failed(format!(
             "--strict: {} good parts do not support a false-alarm rate of {rate}: it takes {}; give more with `astray \
              calibrate`, or ask for a higher rate",
@@ -178,7 +188,7 @@ impl Calibration {
     /// The threshold and where it comes from, in words.
     pub fn describe(&self) -> String {
         let (line, n) = (self.line(), self.parts());
-        let rate = 100.0 * self.record.false_alarm_rate;
+        let rate = (1000.0 * self.rate()).round() / 10.0;
         let parts = match self.record.origin {
             Origin::HeldOut => format!("{n} good parts that were not trained on"),
             Origin::Folds => {
@@ -199,7 +209,7 @@ impl Calibration {
             (None, Some([low, high])) => format!(
                 "threshold {threshold:.4}: {rate} % false alarms, extrapolated from {parts} (an exponential tail; 95 %: \
                  {low:.4} to {high:.4}; {} parts would support it)",
-                parts_needed(self.record.false_alarm_rate)
+                parts_needed(self.rate())
             ),
         }
     }
@@ -271,7 +281,7 @@ impl Detector {
         good: &[Features],
         names: &[String],
         origin: Origin,
-        rate: f64,
+        rate: Option<f64>,
     ) -> Result<()> {
         let before = self.fusion;
         if self.config.score.source == ScoreSource::Fusion {
@@ -293,5 +303,81 @@ impl Detector {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(scores: &[f32]) -> Record {
+        let part = |(i, &score): (usize, &f32)| GoodPart {
+            name: format!("train/good/{i:03}"),
+            score,
+            peak: 2.0 * score,
+        };
+        Record {
+            origin: Origin::HeldOut,
+            false_alarm_rate: None,
+            threshold: None,
+            parts: scores.iter().enumerate().map(part).collect(),
+        }
+    }
+
+    #[test]
+    fn a_few_parts_draw_the_line_that_they_support() {
+        for (parts, rate) in [
+            (5, 0.1),
+            (9, 0.1),
+            (12, 1.0 / 13.0),
+            (19, 0.05),
+            (500, 0.05),
+        ] {
+            assert_eq!(default_rate(parts), rate, "{parts}");
+        }
+        let twelve: Vec<f32> = (1..=12).map(|i| i as f32).collect();
+        let calibration = Calibration::new(record(&twelve)).unwrap();
+        assert_eq!(calibration.line().threshold, 12.0);
+        assert_eq!(calibration.map_line().threshold, 24.0);
+        assert!(
+            calibration
+                .describe()
+                .contains("7.7 % false alarms, from 12 good parts")
+        );
+        assert!(calibration.check_supported().is_ok());
+        let strict = calibration.with(Some(0.01), None).unwrap();
+        assert!(strict.line().threshold > 12.0);
+        let message = strict.check_supported().unwrap_err().to_string();
+        assert!(message.contains("it takes 99"), "{message}");
+        let by_hand = calibration.with(None, Some(3.5)).unwrap();
+        assert_eq!(by_hand.line().threshold, 3.5);
+        assert!(calibration.with(Some(1.5), None).is_err());
+    }
+
+    #[test]
+    fn a_part_that_stands_out_is_named() {
+        let mut scores: Vec<f32> = (0..30).map(|i| 1.0 + 0.01 * i as f32).collect();
+        scores[17] = 9.0;
+        let calibration = Calibration::new(record(&scores)).unwrap();
+        assert_eq!(calibration.parts(), 29);
+        assert!(calibration.line().threshold < 1.3);
+        assert!(calibration.warnings()[0].starts_with("train/good/017: look at it"));
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let scores = [0.1, -0.25, 1e-7, 3.4e20, 0.3];
+        let calibration = Calibration::new(record(&scores)).unwrap();
+        let text = calibration.to_text().unwrap();
+        assert_eq!(Calibration::from_text(&text), Some(calibration));
+        for damaged in [
+            "",
+            "{}",
+            &text[1..],
+            &text.replace("0.1", "null"),
+            &text.replace("held-out", "held"),
+        ] {
+            assert_eq!(Calibration::from_text(damaged), None, "{damaged}");
+        }
     }
 }

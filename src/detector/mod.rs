@@ -16,7 +16,7 @@ mod train;
 
 pub use ahead::read_ahead;
 pub use backbone::Choice;
-pub use calibration::{Calibration, FALSE_ALARM_RATE, Origin, Record, Verdict};
+pub use calibration::{Calibration, Origin, Record, Verdict};
 pub use features::{Extractor, Features, Part};
 pub use fusion::Fusion;
 pub use judge::Judge;

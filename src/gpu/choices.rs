@@ -100,8 +100,7 @@ fn write(path: &Path, known: &Known) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(&serde_json::to_vec_pretty(known)?)?;
-    file.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    crate::files::persist(file, path)
 }
 
 #[cfg(test)]

@@ -264,8 +264,7 @@ pub fn write_safetensors_as(
         out.flush()?;
         drop(out);
         file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
+        crate::files::persist(file, path)
     };
     write().map_err(|e| {
         Error::file(

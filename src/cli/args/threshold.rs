@@ -1,7 +1,7 @@
 //! The arguments of `astray calibrate` and `astray threshold`.
 
 use super::{CategoryArg, DeviceArg, finite};
-use crate::detector::{Detector, FALSE_ALARM_RATE};
+use crate::detector::Detector;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -46,7 +46,8 @@ pub struct Threshold {
 /// How often a good part may be called defective.
 #[derive(Clone, Debug, Args)]
 pub struct RateArg {
-    /// The share of good parts that may be called defective, between 0 and 1 [default: the model's; 0.05 by training]
+    /// The share of good parts that may be called defective, between 0 and 1 [default: the model's, or 0.05, or up to 0.1
+    /// where there are fewer than 19]
     #[arg(long, value_name = "RATE", value_parser = rate)]
     pub false_alarm_rate: Option<f64>,
     /// Refuse a rate that so few good parts do not support, instead of extrapolating their scores
@@ -56,9 +57,11 @@ pub struct RateArg {
 
 impl RateArg {
     /// What was asked for, or what the model has.
-    pub fn wanted(&self, detector: &Detector) -> f64 {
-        let known = detector.calibration().map(|c| c.record().false_alarm_rate);
-        self.false_alarm_rate.or(known).unwrap_or(FALSE_ALARM_RATE)
+    pub fn wanted(&self, detector: &Detector) -> Option<f64> {
+        let known = detector
+            .calibration()
+            .and_then(|c| c.record().false_alarm_rate);
+        self.false_alarm_rate.or(known)
     }
 }
 
