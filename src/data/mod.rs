@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod depth;
 pub mod depth_map;
 pub mod image;
+mod listing;
 pub mod mask;
 pub mod resize;
 

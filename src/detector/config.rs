@@ -294,8 +294,8 @@ impl Config {
         config.student.blocks = 2;
         config.train.teacher_epochs = 12;
         config.train.student_epochs = 16;
-        // Four times the steps for the same work: so short a training takes too few.
-        config.train.batch = 2;
+        // Twice the steps for the same work: so short a training takes too few.
+        config.train.batch = 4;
         config.train.learning_rate = 1e-3;
         config.train.schedule = Schedule::Cosine;
         config.train.hold_out = 0.1;

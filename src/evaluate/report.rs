@@ -254,9 +254,6 @@ fn slider(page: &mut String, category: &CategoryReport, scores: &[(f32, bool)]) 
     let Some(threshold) = category.threshold else {
         return;
     };
-    let low = scores.iter().map(|s| s.0).fold(threshold, f32::min);
-    let high = scores.iter().map(|s| s.0).fold(threshold, f32::max);
-    let step = ((high - low) / 1000.0).max(f32::MIN_POSITIVE);
     let flagged = |defective: bool| {
         let all = scores.iter().filter(|s| s.1 == defective);
         (all.clone().filter(|s| s.0 > threshold).count(), all.count())
@@ -273,7 +270,7 @@ fn slider(page: &mut String, category: &CategoryReport, scores: &[(f32, bool)]) 
         page,
         format_args!(
             "<div class=\"threshold\" data-category=\"{name}\" data-threshold=\"{threshold}\" hidden><label>Threshold \
-             <input type=\"range\" min=\"{low}\" max=\"{high}\" step=\"{step}\" value=\"{threshold}\"></label>\
+             <input type=\"range\"></label>\
              <button type=\"button\">Model's</button></div>\n<p class=\"verdicts\" data-category=\"{name}\" \
              aria-live=\"polite\">Found {found} of {defects}, missed {}; false alarms {alarms} of {good}.</p>\n",
             defects - found
@@ -311,6 +308,14 @@ pub fn escape(text: &str) -> String {
         }
     }
     safe
+}
+
+/// A p-value, or what it is below.
+fn p_value(p: f64) -> String {
+    match p < 0.001 {
+        true => "p < 0.001".into(),
+        false => format!("p {p:.3}"),
+    }
 }
 
 /// Three significant digits.

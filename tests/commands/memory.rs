@@ -34,7 +34,7 @@ fn training_takes_smaller_batches_or_says_what_it_needs() {
 fn on_the_cpu_no_more_is_resident_than_was_allowed() {
     let place = Workplace::new();
     let wide = "--preset tiny --set teacher.hidden=256 --set student.width=512 \
-                --set backbone.name=efficientnet_b0 --set backbone.tap=10";
+                --set backbone.name=efficientnet_b0 --set backbone.tap=10 --set train.batch=8";
     for (limit, shrinks) in [(2000, false), (640, true)] {
         let run = place.run(&format!(
             "profile train {wide} --device cpu --max-memory {limit}MiB --json profile.json"

@@ -1,6 +1,6 @@
 //! The test parts as cards, which the page's script sorts and filters.
 
-use super::{Report, ReportSample, counted, escape, push, short};
+use super::{Report, ReportSample, counted, escape, p_value, push, short};
 use crate::evaluate::Region;
 
 pub fn gallery(page: &mut String, report: &Report) {
@@ -103,8 +103,9 @@ fn card(page: &mut String, sample: &ReportSample, threshold: Option<f32>, highes
             format_args!("<span class=\"verdict {class}\">{verdict}</span>"),
         );
     }
-    let p_value = sample.p_value.map_or(String::new(), |p| {
-        format!("<span class=\"p\" title=\"how often a good part scores so high\">p {p:.3}</span>")
+    let p = sample.p_value.map_or(String::new(), |p| {
+        let p = escape(&p_value(p));
+        format!("<span class=\"p\" title=\"how often a good part scores so high\">{p}</span>")
     });
     let share = |score: f32| match highest > 0.0 {
         _ if score.is_nan() => 100.0,
@@ -122,7 +123,7 @@ fn card(page: &mut String, sample: &ReportSample, threshold: Option<f32>, highes
         page,
         format_args!(
             "</div>\n<div class=\"score\"><span class=\"track\"><i class=\"{truth}\" style=\"width:{:.1}%\"></i>\
-             {limit}</span><span>{score}</span>{p_value}</div>\n<div class=\"views\">",
+             {limit}</span><span>{score}</span>{p}</div>\n<div class=\"views\">",
             share(sample.score),
         ),
     );
@@ -161,7 +162,7 @@ fn regions(page: &mut String, regions: &[Region]) {
         let [x, y, width, height] = region.bounds;
         let p = region
             .p_value
-            .map_or(String::new(), |p| format!(", p {p:.3}"));
+            .map_or(String::new(), |p| format!(", {}", escape(&p_value(p))));
         push(
             page,
             format_args!(

@@ -52,7 +52,14 @@
     const own = cards.filter((card) => card.dataset.category === box.dataset.category);
     const highest = Math.max(0, ...own.map((card) => +card.dataset.score).filter(Number.isFinite));
     const told = [...document.querySelectorAll(".verdicts")].find((p) => p.dataset.category === box.dataset.category);
-    const range = box.querySelector("input");
+    // The slider's places lie between neighbouring scores, so that each changes one verdict; the model's is one of them.
+    const range = box.querySelector("input"), own_threshold = +box.dataset.threshold;
+    const scores = own.map((card) => +card.dataset.score).filter(Number.isFinite).sort((a, b) => a - b);
+    const between = scores.slice(1).map((score, i) => (score + scores[i]) / 2);
+    const places = [scores[0] - 1e-6 * Math.abs(scores[0]) - 1e-6, ...between, scores.at(-1), own_threshold].sort((a, b) => a - b);
+    range.min = 0;
+    range.max = places.length - 1;
+    range.value = places.indexOf(own_threshold);
     const move = (threshold) => {
       for (const card of own) judge(card, threshold, highest);
       const count = (truth, outcome) => own.filter((card) => card.dataset.truth === truth && (outcome === undefined || card.dataset.outcome === outcome)).length;
@@ -61,8 +68,8 @@
         `false alarms ${count("good", "false")} of ${count("good")}.`;
       show();
     };
-    range.addEventListener("input", () => move(+range.value));
-    box.querySelector("button").addEventListener("click", () => { range.value = box.dataset.threshold; move(+box.dataset.threshold); });
+    range.addEventListener("input", () => move(places[+range.value]));
+    box.querySelector("button").addEventListener("click", () => { range.value = places.indexOf(own_threshold); move(own_threshold); });
     box.hidden = own.length === 0;
   }
 
