@@ -249,7 +249,7 @@ fn preset_then_file_then_settings() {
     let settings = ["train.batch=3".to_string()];
     let config = Config::load(None, Some(&path), &settings).unwrap();
     assert_eq!(config.preset, "mvtec2d");
-    assert_eq!((config.teacher.hidden, config.train.batch), (96, 3));
+    assert_eq!((config.teacher.hidden, config.batch()), (96, 3));
     assert_eq!(config.train.teacher_epochs, 240);
     let config = Config::load(Some("mvtec3d"), Some(&path), &[]).unwrap();
     assert_eq!(config.preset, "mvtec3d");

@@ -289,7 +289,7 @@ fn training_on_a_gpu_takes_the_batch_that_fits() {
     assert_eq!(batch.unwrap(), None);
     let (batch, extractor, _) = limited(Some(peak), 20);
     assert_eq!(batch.unwrap(), None);
-    assert_eq!(extractor.config().train.batch, 8);
+    assert_eq!(extractor.config().batch(), 8);
     let (batch, extractor, _) = limited(Some(peak * 3 / 4), 20);
     assert_eq!(batch.unwrap(), Some(4));
     // What was found is enough, beside the weights that the extractor has packed.

@@ -106,7 +106,7 @@ pub fn fit(
     {
         eprintln!(
             "note: --max-memory: batches of {batch} parts instead of {}; the model learns a little differently",
-            config.train.batch
+            config.batch()
         );
     }
     let parts = job::features(&extractor, &good, cache, "features")?;

@@ -138,7 +138,8 @@ pub struct Student {
 pub struct Train {
     pub teacher_epochs: usize,
     pub student_epochs: usize,
-    pub batch: usize,
+    /// `"auto"`, or how many parts a step of training sees.
+    pub batch: Batch,
     pub learning_rate: f64,
     pub schedule: Schedule,
     /// Added to the gradient as an L2 term, as PyTorch's `Adam` does.
@@ -247,7 +248,7 @@ impl Config {
             train: Train {
                 teacher_epochs: 240,
                 student_epochs: 240,
-                batch: 8,
+                batch: Batch::Of(8),
                 learning_rate: 2e-4,
                 schedule: Schedule::Constant,
                 weight_decay: 1e-5,
@@ -294,8 +295,7 @@ impl Config {
         config.student.blocks = 2;
         config.train.teacher_epochs = 12;
         config.train.student_epochs = 16;
-        // Twice the steps for the same work: so short a training takes too few.
-        config.train.batch = 4;
+        config.train.batch = Batch::Auto;
         config.train.learning_rate = 1e-3;
         config.train.schedule = Schedule::Cosine;
         config.train.hold_out = 0.1;
@@ -343,6 +343,11 @@ impl Config {
         self.depth.size / self.depth.unshuffle
     }
 
+    /// Parts in a step of training.
+    pub fn batch(&self) -> usize {
+        self.train.batch.size(self.input.modality)
+    }
+
     /// Pixels along a side of the picture that a backbone of this stride sees.
     pub fn image_side(&self, stride: usize) -> usize {
         match self.input.image_size {
@@ -365,7 +370,7 @@ impl Config {
             ("teacher.hidden", teacher.hidden),
             ("student.width", self.student.width),
             ("student.blocks", self.student.blocks),
-            ("train.batch", self.train.batch),
+            ("train.batch", self.batch()),
             ("train.teacher_epochs", self.train.teacher_epochs),
         ];
         for (key, value) in at_least_one {

@@ -20,7 +20,7 @@ pub fn count(parts: usize) -> usize {
 /// parts that were left out are moved beside those that were learned from.
 ///
 /// # Errors
-/// As [`train`].
+/// As [`train()`].
 pub fn calibrate(
     detector: &mut Detector,
     extractor: &Extractor,

@@ -1,6 +1,7 @@
 //! How much memory a training step takes, and the batch that fits: estimated on the CPU, tried out on a GPU,
 //! where what kernels keep of weights and in between depends on which of them run.
 
+use super::config::Batch;
 use super::config::{Config, StudentKind};
 use super::{Extractor, Features, train};
 use crate::cpu::pool::WAITING;
@@ -95,7 +96,7 @@ impl Extractor {
     /// [`Error::Failed`] saying what is needed where one part at a time does not fit; on a GPU those of the
     /// operators, too.
     pub fn limit_memory(&mut self, parts: usize, limit: u64) -> Result<Option<usize>> {
-        let wanted = self.config.train.batch;
+        let wanted = self.config.batch();
         let mut batch = wanted.min(parts.max(1));
         while !self.fits(parts, batch, limit)? {
             if batch == 1 {
@@ -109,7 +110,7 @@ impl Extractor {
         if batch == wanted.min(parts.max(1)) {
             return Ok(None);
         }
-        self.config.train.batch = batch;
+        self.config.train.batch = Batch::Of(batch);
         Ok(Some(batch))
     }
 
@@ -156,7 +157,7 @@ impl Extractor {
         // In the first step there are no moments yet.
         choices.teacher_epochs = choices.teacher_epochs.min(2);
         choices.student_epochs = choices.student_epochs.min(2);
-        choices.batch = batch;
+        choices.batch = Batch::Of(batch);
         choices.learning_rate = 0.0;
         train(short, &vec![blank; batch], &mut |_| ()).map(drop)
     }

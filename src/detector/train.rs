@@ -64,7 +64,7 @@ impl Batches<'_> {
             ^ (epoch as u64) << 20;
         let mut order: Vec<usize> = (0..self.parts.len()).collect();
         Random::new(seed).shuffle(&mut order);
-        let size = self.config.train.batch;
+        let size = self.config.batch();
         let mut batches: Vec<Vec<usize>> = order.chunks(size).map(<[usize]>::to_vec).collect();
         if self.config.train.drop_last
             && batches.len() > 1

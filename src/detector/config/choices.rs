@@ -245,6 +245,44 @@ impl NumberOrAuto {
     }
 }
 
+/// Parts in a step of training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "NumberOrAuto", into = "NumberOrAuto")]
+pub enum Batch {
+    /// 2 pictures, or 8 parts with depth: a short training on pictures takes too few steps of 8, with depth it does not
+    /// gain by more (benches/NOTEBOOK.md, "How many steps").
+    Auto,
+    Of(usize),
+}
+
+impl Batch {
+    /// How many for parts that are looked at so.
+    pub fn size(self, modality: Modality) -> usize {
+        match self {
+            Self::Auto if modality.has_depth() => 8,
+            Self::Auto => 2,
+            Self::Of(size) => size,
+        }
+    }
+}
+
+impl TryFrom<NumberOrAuto> for Batch {
+    type Error = String;
+
+    fn try_from(value: NumberOrAuto) -> Result<Self, String> {
+        Ok(value.number()?.map_or(Self::Auto, Self::Of))
+    }
+}
+
+impl From<Batch> for NumberOrAuto {
+    fn from(batch: Batch) -> Self {
+        Self::of(match batch {
+            Batch::Auto => None,
+            Batch::Of(size) => Some(size),
+        })
+    }
+}
+
 impl TryFrom<NumberOrAuto> for ImageSize {
     type Error = String;
 
