@@ -9,6 +9,7 @@ use crate::evaluate::overlay::{write_map, write_png};
 use crate::tensor::Device;
 use crate::{Error, Result};
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -16,21 +17,21 @@ use std::path::{Path, PathBuf};
 /// One line of `--json`.
 #[derive(Serialize)]
 struct Prediction<'a> {
-    path: &'a Path,
+    path: Cow<'a, str>,
     #[serde(flatten)]
     verdict: Verdict,
     /// Does anything stand out of the depth map's background? Where nothing does there is no verdict.
     part_found: bool,
     /// Where the map is defective; the highest peak first.
     regions: Vec<Region>,
-    overlay: Option<PathBuf>,
-    map: Option<PathBuf>,
+    overlay: Option<String>,
+    map: Option<String>,
 }
 
 /// The line of `--json` of a part that could not be judged.
 #[derive(Serialize)]
 struct Failure<'a> {
-    path: &'a Path,
+    path: Cow<'a, str>,
     error: String,
 }
 
@@ -145,10 +146,10 @@ pub fn run_with(
             )?;
             let file = folder.join(format!("{stem}_heat.png"));
             write_png(&file, &pixels, (height, width))?;
-            overlay = Some(file);
+            overlay = Some(file.to_string_lossy().into_owned());
             let file = folder.join(format!("{stem}_map.tiff"));
             write_map(&file, &result.map, (result.height, result.width))?;
-            map = Some(file);
+            map = Some(file.to_string_lossy().into_owned());
         }
         let mut verdict = detector.verdict(result.score, threshold);
         if !result.part_found {
@@ -157,7 +158,7 @@ pub fn run_with(
         }
         if args.json {
             let line = Prediction {
-                path,
+                path: path.to_string_lossy(),
                 verdict,
                 part_found: result.part_found,
                 regions,
@@ -190,7 +191,10 @@ pub fn run_with(
 fn failure(path: &Path, error: &Error, json: bool) -> Result<String> {
     let error = error.to_string();
     match json {
-        true => json_line(&Failure { path, error }),
+        true => json_line(&Failure {
+            path: path.to_string_lossy(),
+            error,
+        }),
         false => {
             let of_file = format!("{}: ", path.display());
             let error = error.strip_prefix(&of_file).unwrap_or(&error);

@@ -101,10 +101,10 @@ impl Dataset {
     /// picture without its depth map or the other way round, a defect without its mask.
     pub fn open(root: &Path) -> Result<Self> {
         let folders = Listing::read(root)?;
-        let name = root
-            .canonicalize()
-            .ok()
-            .and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        // As the user calls it, not as a link's target is called; "." has no name of its own.
+        let named = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());
+        let name = named(root)
+            .or_else(|| named(&root.canonicalize().ok()?))
             .unwrap_or_else(|| root.display().to_string());
         if !folders.has("train") {
             if !folders.files.is_empty() {

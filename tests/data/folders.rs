@@ -89,6 +89,18 @@ fn good_parts_are_kept_back_for_the_threshold() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_category_is_called_as_its_link_is() {
+    let folder = tempfile::tempdir().unwrap();
+    parts(folder.path(), &["data/train/good/0.png"]);
+    let link = folder.path().join("screw");
+    std::os::unix::fs::symlink(folder.path().join("data"), &link).unwrap();
+    assert_eq!(Dataset::open(&link).unwrap().name, "screw");
+    let here = folder.path().join("data/.");
+    assert_eq!(Dataset::open(&here).unwrap().name, "data");
+}
+
 /// Defects must not draw the line that they are to be found with.
 #[test]
 fn defects_among_the_validation_parts_are_left_out() {
