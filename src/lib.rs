@@ -18,8 +18,8 @@
 //! | [`models`] | EfficientNet, whitening and RealNVP (teacher), student |
 //! | [`weights`] | weights by name: the shipped ones, public files; table, download, cache, inspection, conversion |
 //! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
-//! | [`evaluate`] | AUROC, AUPRO, thresholds, heat maps, the report page |
-//! | [`detector`] | configuration, features, training, scores, the model file |
+//! | [`evaluate`] | AUROC, AUPRO, conformal p-values, regions, heat maps, the report page |
+//! | [`detector`] | configuration, features, training, scores, calibration, the model file |
 //! | [`profile`] | kernel times against the measured roof, traces, comparisons, benchmarks |
 //! | [`selftest`] | every operator against plain f64 loops; gradients against differences |
 //! | [`cli`] | arguments, one file per command |
@@ -28,8 +28,9 @@
 //!
 //! - The preset `tiny` is for minutes on two cores, not for the paper's hours: features are
 //!   standardised per channel and whitened ([`models::whitening`]), the learning rate falls along a cosine, the map
-//!   is distance and likelihood together ([`detector::Fusion`]), the score is the mean of its highest 5 %, and a
-//!   tenth of the good parts is kept back for the scales of both and the threshold. `thorough` is the same with
+//!   is distance and likelihood together ([`detector::Fusion`]), the score is the mean of its highest 5 %, a
+//!   tenth of the good parts is kept back for the scales of both and the threshold (of 40 and fewer all are scored by
+//!   networks that had not seen them, [`detector::folds`]), and pictures are learned in batches of 2. `thorough` is the same with
 //!   wider networks and a longer training. The presets `mvtec2d` and `mvtec3d` have none of this.
 //!   `benches/NOTEBOOK.md` has the experiments.
 //! - Features of several blocks may be joined, the coarser maps stretched to the finest's size (`backbone.tap`).

@@ -25,7 +25,10 @@ pub fn run(args: &Calibrate) -> Result<u8> {
             job::check_modality(dataset, detector.config.input.modality)?;
             match good_parts(dataset, &detector)? {
                 Some((parts, from)) => {
-                    origin = from;
+                    // Some that were trained on make the whole doubtful.
+                    if origin != Origin::TrainedOn {
+                        origin = from;
+                    }
                     good.extend(parts);
                 }
                 None if datasets.len() == 1 => stays = true,
@@ -122,8 +125,10 @@ fn good_parts(dataset: &Dataset, detector: &Detector) -> Result<Option<(Vec<Samp
         .calibration()
         .is_some_and(|c| c.record().origin == Origin::Folds);
     let are_folds = (choice.calibration).are_folds(dataset.train.len(), dataset.validation.len());
-    Ok(match (are_folds && has_folds, held_out.is_empty()) {
-        (true, _) => None,
+    Ok(match (are_folds, held_out.is_empty()) {
+        (true, _) if has_folds => None,
+        // With folds nothing was kept back.
+        (true, _) => Some((dataset.train.clone(), Origin::TrainedOn)),
         (false, false) => Some((held_out, Origin::HeldOut)),
         (false, true) => Some((trained_on, Origin::TrainedOn)),
     })

@@ -59,6 +59,10 @@ fn every_good_part_is_scored_by_networks_that_had_not_seen_it() {
     let line = "calibrate model parts/train/good --device cpu";
     place.run(line).ok();
     assert_eq!(shown(&place, "")["origin"], "given");
+    // The folds' scores are gone, and no part was kept back.
+    let told = place.run("calibrate model parts --device cpu").ok();
+    assert!(told.contains("good parts that were trained on"), "{told}");
+    assert_eq!(shown(&place, "")["origin"], "trained-on");
 }
 
 #[test]
