@@ -24,6 +24,7 @@ pub fn cache() -> Option<PathBuf> {
 /// # Errors
 /// A missing folder, a full disk, missing rights.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
+    let path = &destination(path);
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -35,6 +36,14 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
         persist(file, path)
     };
     write().map_err(|e| Error::file(path, format!("cannot be written: {e}")))
+}
+
+/// Where a file is written that is named so: the file that a link leads to, not the link, is replaced.
+pub(crate) fn destination(path: &Path) -> PathBuf {
+    match path.is_symlink() {
+        true => path.canonicalize().unwrap_or(path.to_path_buf()),
+        false => path.to_path_buf(),
+    }
 }
 
 /// Puts a temporary file in its place, as readable to others as any file.

@@ -8,6 +8,7 @@ use std::thread::available_parallelism;
 static MEMORY: Aligned = Aligned;
 
 fn main() -> ExitCode {
+    silence_the_loader();
     compute_on_this_thread_too();
     match astray::cli::run() {
         Ok(status) => ExitCode::from(status),
@@ -15,6 +16,15 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Mesa's layer that orders devices for Wayland complains on standard error where there is no desktop. We order them
+/// ourselves.
+fn silence_the_loader() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
     }
 }
 

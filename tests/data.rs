@@ -4,6 +4,7 @@
 
 mod depth;
 mod folders;
+mod layouts;
 
 use std::io::Cursor;
 use std::path::Path;

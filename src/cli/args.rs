@@ -1,11 +1,13 @@
 //! The command line: pure parsing. What the words mean is decided by the commands.
 
+mod data;
 mod licenses;
 mod memory;
 mod profile;
 mod threshold;
 mod weights;
 
+pub use data::{DataArg, DataArgs, DataCheck, DataJob};
 pub use licenses::Licenses;
 pub use profile::{
     ProfileArgs, ProfileDiff, ProfileJob, ProfilePredict, ProfileReport, ProfileTrain,
@@ -32,6 +34,9 @@ pub enum Command {
     /// Draw a small set of parts, train on it, evaluate, and write a report
     #[command(after_help = "Example: astray demo --out demo")]
     Demo(Demo),
+    /// Look at a data set before anything is learned from it
+    #[command(after_help = "Example: astray data check parts/screw --page look")]
+    Data(Box<DataArgs>),
     /// Learn what good parts look like
     #[command(after_help = "Example: astray train parts/screw --preset tiny --out model")]
     Train(Box<Train>),
@@ -110,8 +115,8 @@ pub struct Demo {
 
 #[derive(Debug, Args)]
 pub struct Train {
-    /// Folder with a data set in the layout of MVTec AD or MVTec 3D-AD
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub data: DataArg,
     #[command(flatten)]
     pub config: ConfigArgs,
     /// What the sensor gives; the same as `--set input.modality=...` [default: the preset's]
@@ -141,8 +146,8 @@ pub struct Train {
 pub struct Evaluate {
     /// A model file, or the folder that `train` wrote
     pub model: PathBuf,
-    /// Folder with a data set that has a test part
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub data: DataArg,
     /// Print the metrics as JSON
     #[arg(long)]
     pub json: bool,
@@ -239,7 +244,7 @@ pub struct Bench {
 /// Where the configuration comes from: preset, then file, then settings.
 #[derive(Clone, Debug, Args)]
 pub struct ConfigArgs {
-    /// tiny (for two CPU cores), mvtec3d or mvtec2d (the paper's) [default: tiny]
+    /// tiny (for two CPU cores), thorough (longer), mvtec3d or mvtec2d (the paper's) [default: tiny]
     #[arg(long, value_name = "NAME")]
     pub preset: Option<String>,
     /// Configuration file (TOML); overrides the preset

@@ -1,8 +1,8 @@
 //! `astray calibrate`: a threshold from good parts alone.
 
-use super::args::{Calibrate, Precision};
+use super::args::{Calibrate, DataArg, Precision};
 use super::{device, job, output, threshold};
-use crate::data::{Dataset, Layout, Sample};
+use crate::data::{Cache, Dataset, Layout, Sample};
 use crate::detector::{Detector, Origin};
 use crate::{Error, Result};
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ struct Job {
 
 pub fn run(args: &Calibrate) -> Result<u8> {
     let device = device::open_to_score(&args.device, Precision::F32, false)?;
+    let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
     for Job { file, datasets } in jobs(args)? {
         let mut detector = Detector::load(&file, &device)?;
         super::check_weights(&detector, args.weights.as_deref())?;
@@ -45,7 +46,8 @@ pub fn run(args: &Calibrate) -> Result<u8> {
             }
             false => {
                 let names: Vec<String> = good.iter().map(|part| part.name.clone()).collect();
-                let features = job::features(&detector.extractor, &good, None, "features")?;
+                let features =
+                    job::features(&detector.extractor, &good, cache.as_ref(), "features")?;
                 detector.calibrate(&features, &names, origin, rate)?;
             }
         }
@@ -76,7 +78,11 @@ fn jobs(args: &Calibrate) -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     for data in &args.data {
         let mut own = Vec::new();
-        for dataset in job::datasets(data, &args.category.names)? {
+        let folder = DataArg {
+            good_name: args.good_name.clone(),
+            ..DataArg::of(data)
+        };
+        for dataset in job::datasets(&folder, &args.category.names)? {
             let file = job::model_file(&args.model, &dataset.name)?;
             if own.contains(&file) {
                 return Err(Error::usage(format!(

@@ -1,14 +1,16 @@
 //! `astray demo`: the whole job on parts that it draws itself.
 
 use super::args::{Demo, Precision};
+use super::progress::Progress;
 use super::{backbone, device, draw, evaluate, job, output, pictures, train};
-use crate::data::Dataset;
+use crate::data::{Dataset, name_of};
 use crate::detector::Extractor;
 use crate::detector::config::Config;
 use crate::evaluate::Summary;
 use crate::files::write_atomic;
 use crate::weights::Source;
 use crate::{Error, Result};
+use std::path::Path;
 
 /// Marks a folder that may be replaced: nobody else's parts are.
 const DRAWN: &str = ".drawn";
@@ -37,6 +39,7 @@ pub fn run(args: &Demo) -> Result<u8> {
     for name in [job::MODEL, "report.html", "metrics.json"] {
         output::check_file("--out", &args.out.join(name))?;
     }
+    check_own(&args.out)?;
     let source = Source::of(args.weights.as_deref());
     if source != Source::Seeded {
         // Wrong weights are refused before anything is drawn.
@@ -48,9 +51,9 @@ pub fn run(args: &Demo) -> Result<u8> {
     if mark.exists() {
         std::fs::remove_dir_all(&parts).map_err(|e| Error::file(&parts, e))?;
     }
-    let bar = job::bar("draw", draw::sample_count(TRAIN, TEST_GOOD, PER_DEFECT));
+    let bar = Progress::new("draw", draw::sample_count(TRAIN, TEST_GOOD, PER_DEFECT));
     draw::draw_dataset(&parts, args.seed, TRAIN, TEST_GOOD, PER_DEFECT, || {
-        bar.inc(1)
+        bar.inc()
     })?;
     write_atomic(
         &mark,
@@ -101,4 +104,19 @@ pub fn run(args: &Demo) -> Result<u8> {
         args.out.join("report.html").display()
     ))?;
     Ok(0)
+}
+
+/// A folder that holds a user's files is not written into; an earlier demo's is.
+fn check_own(out: &Path) -> Result<()> {
+    let files = std::fs::read_dir(out).into_iter().flatten().flatten();
+    let found: Vec<String> = files.map(|entry| name_of(&entry.file_name())).collect();
+    if found.is_empty() || out.join("parts").join(DRAWN).exists() {
+        return Ok(());
+    }
+    let message = format!(
+        "holds {} files or folders that no demo wrote ({}): --out expects a new or empty folder, or an earlier demo's",
+        found.len(),
+        found[..found.len().min(3)].join(", ")
+    );
+    Err(Error::file(out, message))
 }

@@ -4,7 +4,7 @@ use super::args::Evaluate;
 use super::{backbone, device, job, output, pictures};
 use crate::Result;
 use crate::data::Cache;
-use crate::detector::{Detector, Losses};
+use crate::detector::{Detector, Learned, Losses};
 use crate::evaluate::Summary;
 use crate::evaluate::report::{CategoryReport, LossCurve, Report, ReportSample};
 use crate::files::write_atomic;
@@ -12,12 +12,23 @@ use std::path::Path;
 
 pub fn run(args: &Evaluate) -> Result<u8> {
     let device = device::open_to_score(&args.device, args.precision.value, false)?;
-    let datasets = job::datasets(&args.data, &args.category.names)?;
-    for dataset in &datasets {
+    let mut datasets = job::datasets(&args.data, &args.category.names)?;
+    for dataset in &mut datasets {
+        if args.data.good.is_some() {
+            // Folders of pictures are not divided: all of them are tested.
+            dataset
+                .test
+                .splice(0..0, std::mem::take(&mut dataset.train));
+        }
         job::check_test(dataset)?;
         job::model_file(&args.model, &dataset.name)?;
     }
     if let Some(folder) = &args.report {
+        output::check_apart(
+            "--report",
+            folder,
+            datasets.iter().map(|set| set.root.as_path()),
+        )?;
         for name in ["report.html", "metrics.json"] {
             output::check_file("--report", &folder.join(name))?;
         }
@@ -40,6 +51,8 @@ pub fn run(args: &Evaluate) -> Result<u8> {
         let (metrics, scored) = job::evaluate((&detector, &file), &dataset, cache.as_ref())?;
         notes.extend(backbone::note(&detector.extractor));
         notes.extend(warnings(&detector));
+        notes.extend(metrics.notes.iter().cloned());
+        notes.extend(metrics.reasons());
         cards.push(Card::of(&dataset.name, &detector)?);
         if args.report.is_some() {
             let meaning = detector.config.depth.meaning();
@@ -97,6 +110,16 @@ impl Card {
         let mut details = vec![(named("backbone"), backbone::named(&detector.extractor))];
         if let Some(calibration) = &calibration {
             details.push((named("calibration"), calibration.clone()));
+        }
+        if let Some(Learned {
+            category,
+            sha256,
+            parts,
+            ..
+        }) = &detector.learned
+        {
+            let learned = format!("{parts} good parts of `{category}`, sha256 {sha256}");
+            details.push((named("learned from"), learned));
         }
         let config = detector.config.to_toml()?;
         details.push((

@@ -1,5 +1,7 @@
 //! What the commands of the detector share: progress bars, features of many parts, evaluation.
 
+use super::args::DataArg;
+use super::progress::Progress;
 use crate::data::{Cache, Dataset, DepthMap, Mask, Sample, categories};
 use crate::detector::config::Modality;
 use crate::detector::{Detector, Extractor, Features, Judge, Part, Scored};
@@ -7,7 +9,7 @@ use crate::evaluate::bootstrap::interval;
 use crate::evaluate::overlay::resize_map;
 use crate::evaluate::{Counts, Metrics, PixelScores, Tested, auroc, best_f1};
 use crate::{Error, Result};
-use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The name of a model's file in its folder.
@@ -16,24 +18,29 @@ pub const MODEL: &str = "model.safetensors";
 /// Maps are compared with the ground truth at this many pixels a side at most.
 const EVALUATED_SIDE: usize = 1024;
 
-/// A progress bar on standard error; silent where that is no terminal.
-pub fn bar(what: &str, length: usize) -> ProgressBar {
-    let bar = ProgressBar::new(length as u64);
-    let style = ProgressStyle::with_template("{prefix:>10} {bar:30} {pos}/{len} {elapsed} {msg}");
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar.with_prefix(what.to_string())
-}
-
-/// The categories under `data`, or those of them that are named.
+/// The data sets that are meant, or those of them that are named; what is left out of them is told.
 ///
 /// # Errors
 /// A folder that fits no layout; a name that is not there.
-pub fn datasets(data: &Path, names: &[String]) -> Result<Vec<Dataset>> {
+pub fn datasets(data: &DataArg, names: &[String]) -> Result<Vec<Dataset>> {
+    let sets = match (&data.root, &data.good) {
+        (Some(folder), _) => of_folder(folder, data.good_name.as_deref(), names)?,
+        (None, Some(good)) => vec![Dataset::of_folders(
+            good,
+            data.bad.as_deref(),
+            data.masks.as_deref(),
+        )?],
+        (None, None) => return Err(Error::usage("expected a folder of parts, or --good DIR")),
+    };
+    let notes = sets.iter().flat_map(|set| &set.notes);
+    notes.for_each(|note| tracing::warn!("{note}"));
+    Ok(sets)
+}
+
+fn of_folder(data: &Path, good_name: Option<&str>, names: &[String]) -> Result<Vec<Dataset>> {
     let all = categories(data)?
         .iter()
-        .map(|path| Dataset::open(path))
+        .map(|path| Dataset::open_named(path, good_name))
         .collect::<Result<Vec<_>>>()?;
     if let Some(missing) = names
         .iter()
@@ -57,8 +64,20 @@ pub fn datasets(data: &Path, names: &[String]) -> Result<Vec<Dataset>> {
 /// # Errors
 /// The first part without a picture or depth map, and what to do.
 pub fn check_modality(dataset: &Dataset, modality: Modality) -> Result<()> {
-    let all = dataset.train.iter().chain(&dataset.validation);
-    for part in all.chain(&dataset.test) {
+    let all = || {
+        dataset
+            .train
+            .iter()
+            .chain(&dataset.validation)
+            .chain(&dataset.test)
+    };
+    if !modality.has_depth() && all().any(|part| part.depth.is_some() && part.rgb.is_some()) {
+        let root = dataset.root.display();
+        tracing::warn!(
+            "{root}: its depth maps are not used; `--modality rgb+depth` learns from both"
+        );
+    }
+    for part in all() {
         let (lacks, has) = match (&part.rgb, &part.depth) {
             (None, _) if modality.has_rgb() => ("picture", "depth"),
             (_, None) if modality.has_depth() => ("depth map", "rgb"),
@@ -86,7 +105,7 @@ pub fn features(
     if samples.is_empty() {
         return Ok(Vec::new());
     }
-    let bar = bar(what, samples.len());
+    let bar = Progress::new(what, samples.len());
     let mut all = Vec::with_capacity(samples.len());
     read_ahead(extractor, samples, cache, |sample, part| {
         let features = extractor.features(part, cache)?;
@@ -97,7 +116,7 @@ pub fn features(
             );
         }
         all.push(features);
-        bar.inc(1);
+        bar.inc();
         Ok(())
     })?;
     bar.finish();
@@ -117,7 +136,7 @@ pub fn read_ahead(
     crate::detector::read_ahead(samples, read(extractor, cache), work)
 }
 
-fn read(extractor: &Extractor, cache: Option<&Cache>) -> impl Fn(&Sample) -> Result<Part> {
+fn read(extractor: &Extractor, cache: Option<&Cache>) -> impl Fn(&&Sample) -> Result<Part> {
     move |sample| extractor.read(sample.rgb.as_deref(), sample.depth.as_deref(), cache)
 }
 
@@ -158,7 +177,7 @@ pub fn model_file(model: &Path, category: &str) -> Result<PathBuf> {
 pub fn check_test(dataset: &Dataset) -> Result<()> {
     if dataset.test.is_empty() {
         let message = "no test parts to evaluate on; expected a folder `test` with `good` and one \
-                       folder for each kind of defect";
+                       folder for each kind of defect, or `--good DIR --bad DIR`";
         return Err(Error::file(&dataset.root, message));
     }
     for sample in &dataset.test {
@@ -181,12 +200,14 @@ pub fn evaluate(
     dataset: &Dataset,
     cache: Option<&Cache>,
 ) -> Result<(Metrics, Vec<Scored>)> {
-    let bar = bar("evaluate", dataset.test.len());
+    let bar = Progress::new("evaluate", dataset.test.len());
     let mut pixels = PixelScores::new();
     let (mut scored, mut results) = (Vec::new(), Vec::new());
-    let mut has_masks = true;
+    let is_masked = |sample: &Sample| sample.is_defect() && sample.mask.is_some();
+    let has_masks = dataset.test.iter().any(is_masked);
     let extractor = &detector.extractor;
     let mut judge = Judge::new(detector, detector.threshold, file);
+    let mut notes = dataset.notes.clone();
     read_ahead(extractor, &dataset.test, cache, |sample, part| {
         let paths = (sample.rgb.as_deref(), sample.depth.as_deref());
         let result = judge.score(part, paths, cache);
@@ -195,10 +216,11 @@ pub fn evaluate(
         let result = result.of_picture(detector.config.input.resize, (height, width));
         match sample.load_mask(width, height)? {
             Some(mask) => {
-                let marked = mask.pixels.iter().filter(|p| **p > 0).count();
-                if sample.is_defect() && (marked == 0 || marked == mask.pixels.len()) {
-                    let what = if marked == 0 { "nothing" } else { "everything" };
-                    tracing::warn!("{}: its mask marks {what} as defective", sample.name);
+                if sample.is_defect()
+                    && let Some(doubt) = mask.doubt()
+                {
+                    tracing::warn!("{}: {doubt}", sample.name);
+                    notes.push(format!("{}: {doubt}", sample.name));
                 }
                 let shrink = (width.max(height) as f64 / EVALUATED_SIDE as f64).max(1.0);
                 let (w, h) = (
@@ -213,13 +235,12 @@ pub fn evaluate(
                 let map = resize_map(&result.map, (result.height, result.width), (h, w))?;
                 pixels.add(&sample.name, w, &map, &mask.pixels)?;
             }
-            None => has_masks = false,
+            None => {} // told with the data set
         }
         if !result.part_found {
-            tracing::warn!(
-                "{}: no part found: nothing stands out of its depth map's background",
-                sample.name
-            );
+            let note = "no part found: nothing stands out of its depth map's background";
+            tracing::warn!("{}: {note}", sample.name);
+            notes.push(format!("{}: {note}", sample.name));
         }
         let verdict = detector.verdict(result.score, None);
         results.push(Tested {
@@ -231,7 +252,7 @@ pub fn evaluate(
             regions: detector.regions(&result, (height, width)),
         });
         scored.push(result);
-        bar.inc(1);
+        bar.inc();
         Ok(())
     })?;
     bar.finish();
@@ -242,21 +263,32 @@ pub fn evaluate(
     let counts = |scores: &[f32], labels: &[bool]| threshold.map(|t| Counts::of(scores, labels, t));
     let f1 = |scores: &[f32], labels: &[bool]| counts(scores, labels).and_then(|c| c.f1());
     let image_auroc = |scores: &[f32], labels: &[bool]| auroc(scores, labels).ok().flatten();
-    let metrics = Metrics {
+    let defective = labels.iter().filter(|&&defect| defect).count();
+    let has_both = defective > 0 && defective < labels.len();
+    let (pixel_auroc, aupro) = match has_masks {
+        true => (pixels.auroc(), pixels.aupro(0.3)?),
+        false => (None, None),
+    };
+    let mut metrics = Metrics {
         category: dataset.name.clone(),
         parts: scores.len(),
-        defective: labels.iter().filter(|&&defect| defect).count(),
+        defective,
         image_auroc: auroc(&scores, &labels)?,
-        pixel_auroc: if has_masks { pixels.auroc() } else { None },
-        aupro: if has_masks { pixels.aupro(0.3)? } else { None },
-        best_f1: best_f1(&scores, &labels)?.map(|best| best.f1),
+        pixel_auroc,
+        aupro,
+        best_f1: best_f1(&scores, &labels)?
+            .filter(|_| has_both)
+            .map(|best| best.f1),
         threshold,
-        f1: f1(&scores, &labels),
+        f1: f1(&scores, &labels).filter(|_| has_both),
         counts: counts(&scores, &labels),
         image_auroc_interval: interval(&scores, &labels, image_auroc),
         f1_interval: interval(&scores, &labels, f1),
+        absent: BTreeMap::new(),
+        notes,
         results,
     };
+    metrics.say_what_is_absent(has_masks);
     Ok((metrics, scored))
 }
 

@@ -5,6 +5,7 @@ mod backbone;
 mod bench;
 mod calibrate;
 mod config;
+mod data;
 mod demo;
 pub mod device;
 mod devices;
@@ -12,10 +13,12 @@ pub mod draw;
 mod evaluate;
 mod job;
 mod licenses;
+mod lists;
 mod output;
 mod pictures;
 mod predict;
 mod profile;
+mod progress;
 mod selftest;
 mod threshold;
 mod train;
@@ -25,7 +28,7 @@ use crate::cpu::isa::Isa;
 use crate::detector::Detector;
 use crate::weights::Source;
 use crate::{Error, Result};
-use args::{Cli, Command};
+use args::{Cli, Command, DataJob};
 use clap::Parser;
 use serde::Serialize;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -48,6 +51,9 @@ pub fn run() -> Result<u8> {
     }
     match command {
         Command::Config(args) => config::run(&args),
+        Command::Data(args) => match args.job {
+            DataJob::Check(args) => data::run(&args),
+        },
         Command::Weights(args) => weights::run(&args.job),
         Command::Licenses(args) => licenses::run(&args),
         Command::Devices(args) => devices::run(&args),
@@ -87,12 +93,16 @@ fn log_to_stderr() {
 
 /// Writes lines to standard output. A reader that has read enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
+    is_printed(text).map(|_| ())
+}
+
+/// As [`print`]; does anybody read?
+fn is_printed(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            Err(Error::failed(format!("standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Error::failed(format!("standard output: {error}"))),
     }
 }
 

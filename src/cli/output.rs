@@ -1,6 +1,8 @@
 //! Places for results, looked at before the work: hours of training must not end in a folder that
 //! cannot be written.
 
+use crate::detector::{LEARNED, Learned};
+use crate::nn::tensor_file::TensorFile;
 use crate::{Error, Result};
 use std::path::{Path, PathBuf};
 
@@ -49,4 +51,58 @@ pub fn check_file(what: &str, file: &Path) -> Result<()> {
         return Err(Error::file(file, message));
     }
     check(what, file.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`check_file`], for the model of a category; that another category's will be replaced is told.
+///
+/// # Errors
+/// As [`check_file`].
+pub fn check_model(what: &str, file: &Path, category: &str) -> Result<()> {
+    check_file(what, file)?;
+    let Ok(old) = TensorFile::open(file) else {
+        return Ok(()); // none, or nothing that could be used
+    };
+    let learned = old.metadata().get(LEARNED).cloned();
+    let learned: Option<Learned> = learned.and_then(|text| serde_json::from_str(&text).ok());
+    if let Some(old) = learned.filter(|old| old.category != category) {
+        tracing::warn!(
+            "{}: the model of `{}` will be replaced by one of `{category}`; another {what} keeps it",
+            file.display(),
+            old.category
+        );
+    }
+    Ok(())
+}
+
+/// Refuses a folder for results that is one of the folders of inputs, or lies in a data set: the next run would take
+/// results for parts.
+///
+/// # Errors
+/// Such a folder.
+pub fn check_apart<'a>(
+    what: &str,
+    folder: &Path,
+    inputs: impl IntoIterator<Item = &'a Path>,
+) -> Result<()> {
+    let whole = |path: &Path| {
+        // The folder need not be there yet.
+        let mut above = path.ancestors().filter(|path| !path.as_os_str().is_empty());
+        let known = above.find_map(|path| Some((path, path.canonicalize().ok()?)));
+        match known {
+            Some((above, whole)) => whole.join(path.strip_prefix(above).unwrap_or(path)),
+            None => std::env::current_dir().unwrap_or_default().join(path),
+        }
+    };
+    let out = whole(folder);
+    for input in inputs {
+        let whole = whole(input);
+        if out == whole || whole.join("train").is_dir() && out.starts_with(&whole) {
+            let message = format!(
+                "{what} would write results among the parts of {}; name a folder elsewhere",
+                input.display()
+            );
+            return Err(Error::file(folder, message));
+        }
+    }
+    Ok(())
 }

@@ -97,9 +97,15 @@ fn of_sample(
             }
         })
         .collect();
+    // Two names may be alike in safe characters.
+    let number = dataset
+        .test
+        .iter()
+        .position(|other| other.name == sample.name);
     let stem = format!(
-        "{}_{safe}",
-        dataset.name.replace(|c: char| !c.is_alphanumeric(), "_")
+        "{}_{safe}_{}",
+        dataset.name.replace(|c: char| !c.is_alphanumeric(), "_"),
+        number.unwrap_or_default()
     );
     let (rgb, depth) = (sample.rgb.as_deref(), sample.depth.as_deref());
     let write = |name: &str, pixels: &[u8], size: (usize, usize)| -> Result<Option<String>> {

@@ -103,8 +103,8 @@ fn profile_predict(args: &args::ProfilePredict) -> Result<u8> {
     let real = Predict {
         model,
         // Here, as standard input can be read only once.
-        paths: predict::expand(&paths)?,
-        depth: predict::expand(&depth)?,
+        paths: super::lists::expand(&paths)?,
+        depth: super::lists::expand(&depth)?,
         out: None,
         json: false,
         threshold: None,
@@ -153,7 +153,7 @@ fn profile_train(args: &args::ProfileTrain) -> Result<u8> {
         }
     };
     let real = Train {
-        data,
+        data: args::DataArg::of(&data),
         config,
         modality: args.modality,
         seed: args.seed,

@@ -1,6 +1,7 @@
 //! `astray threshold`: shows where the line is and what it finds, or moves it, without the good parts' pictures.
 
 use super::args::{Precision, Threshold};
+use super::progress::Progress;
 use super::{device, job, output};
 use crate::data::{Dataset, Layout, Sample};
 use crate::detector::{Calibration, Detector, Judge, Origin};
@@ -105,13 +106,13 @@ fn scores(detector: &Detector, file: &Path, folders: &[PathBuf]) -> Result<Vec<f
         }
         parts.extend(defects);
     }
-    let bar = job::bar("defects", parts.len());
+    let bar = Progress::new("defects", parts.len());
     let mut judge = Judge::new(detector, None, file);
     let mut all = Vec::new();
     job::read_ahead(&detector.extractor, &parts, None, |sample, part| {
         let paths = (sample.rgb.as_deref(), sample.depth.as_deref());
         all.push(judge.score(part, paths, None)?.score);
-        bar.inc(1);
+        bar.inc();
         Ok(())
     })?;
     bar.finish();

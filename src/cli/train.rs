@@ -1,11 +1,14 @@
 //! `astray train`: a model from a folder of good parts.
 
 use super::args::Train;
+use super::progress::Progress;
 use super::{backbone, device, job, output, threshold};
+use crate::data::check::quick;
 use crate::data::{Cache, Dataset, Sample};
+use crate::detector::Progress as Epoch;
 use crate::detector::config::Config;
 use crate::detector::{
-    Calibration, Detector, Extractor, Losses, Origin, Progress, Record, folds, train,
+    Calibration, Detector, Extractor, Learned, Losses, Origin, Record, folds, train,
 };
 use crate::tensor::Device;
 use crate::weights::Source;
@@ -36,7 +39,7 @@ pub fn run_on(
     };
     for dataset in &datasets {
         job::check_modality(dataset, config.input.modality)?;
-        output::check_file("--out", &folder(dataset).join(job::MODEL))?;
+        output::check_model("--out", &folder(dataset).join(job::MODEL), &dataset.name)?;
     }
     let source = Source::of(args.weights.as_deref());
     let cache = args.cache.folder.as_deref().map(Cache::open).transpose()?;
@@ -54,9 +57,10 @@ pub fn run_on(
         let file = folder.join(job::MODEL);
         let calibration = threshold::known(&detector, &file)?; // `fit` has set it
         tell(&format!(
-            "{}: model {}, {}, backbone {}",
+            "{}: model {}, learned from {} good parts, {}, backbone {}",
             dataset.name,
             file.display(),
+            detector.learned.as_ref().map_or(0, |learned| learned.parts),
             calibration.describe(),
             backbone::named(&detector.extractor)
         ))?;
@@ -88,12 +92,8 @@ pub fn fit(
     cache: Option<&Cache>,
     max_memory: Option<u64>,
 ) -> Result<(Detector, Losses)> {
-    for (train, test) in dataset.overlap()? {
-        tracing::warn!(
-            "{} is also a training part: {}",
-            test.display(),
-            train.display()
-        );
+    for finding in quick(dataset)? {
+        tracing::warn!("{}: {}", dataset.name, finding.message);
     }
     let (good, held_out) = split(config, dataset)?;
     let pictures: Vec<&Path> = good.iter().filter_map(|s| s.rgb.as_deref()).collect();
@@ -110,6 +110,10 @@ pub fn fit(
         );
     }
     let parts = job::features(&extractor, &good, cache, "features")?;
+    let learned = Learned::of(&Dataset {
+        train: good.clone(),
+        ..dataset.clone()
+    })?;
     // Before the training: a damaged file must not cost what was learned.
     let kept_back = names(&held_out);
     let held_out = job::features(&extractor, &held_out, cache, "held out")?;
@@ -131,12 +135,12 @@ pub fn fit(
         1
     };
     let epochs = config.train.teacher_epochs + config.train.student_epochs;
-    let bar = job::bar("train", trainings * epochs);
-    let mut tell = |progress: Progress| {
-        bar.inc(1);
+    let bar = Progress::new("train", trainings * epochs);
+    let mut tell = |epoch: Epoch| {
+        bar.inc();
         bar.set_message(format!(
             "{} {}/{} loss {:.4}",
-            progress.stage, progress.epoch, progress.epochs, progress.loss
+            epoch.stage, epoch.epoch, epoch.epochs, epoch.loss
         ));
     };
     let (mut detector, losses) = train(extractor.clone(), &parts, &mut tell)?;
@@ -154,6 +158,7 @@ pub fn fit(
         detector.calibrate(&held_out, &kept_back, Origin::HeldOut, None)?;
     }
     bar.finish();
+    detector.learned = Some(learned);
     Ok((detector, losses))
 }
 
@@ -166,11 +171,16 @@ fn are_folds(config: &Config, dataset: &Dataset) -> bool {
 }
 
 /// The parts to learn from, and those that the threshold comes from.
-fn split(config: &Config, dataset: &Dataset) -> Result<(Vec<Sample>, Vec<Sample>)> {
-    let (good, held_out) = match are_folds(config, dataset) {
+pub fn divided(config: &Config, dataset: &Dataset) -> (Vec<Sample>, Vec<Sample>) {
+    match are_folds(config, dataset) {
         true => (dataset.train.clone(), Vec::new()),
         false => dataset.split(config.train.hold_out),
-    };
+    }
+}
+
+/// As [`divided`], where both suffice.
+fn split(config: &Config, dataset: &Dataset) -> Result<(Vec<Sample>, Vec<Sample>)> {
+    let (good, held_out) = divided(config, dataset);
     let message = match (good.len(), held_out.len()) {
         (1, 0) => {
             "one good part to learn from; a threshold needs at least two: add some".to_string()

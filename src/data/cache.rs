@@ -9,6 +9,8 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 
@@ -34,6 +36,7 @@ impl Key {
 #[derive(Clone, Debug)]
 pub struct Cache {
     folder: PathBuf,
+    has_failed: Arc<AtomicBool>,
 }
 
 impl Cache {
@@ -43,6 +46,7 @@ impl Cache {
             .map_err(|e| Error::file(folder, format!("cannot make the cache folder: {e}")))?;
         Ok(Self {
             folder: folder.to_path_buf(),
+            has_failed: Arc::default(),
         })
     }
 
@@ -110,6 +114,11 @@ impl Cache {
                 format!("cannot write the cache entry: {e}; free some space or use another folder"),
             )
         })
+    }
+
+    /// Is this the first entry that could not be written? Once is often enough to tell.
+    pub fn is_first_failure(&self) -> bool {
+        !self.has_failed.swap(true, Ordering::Relaxed)
     }
 
     /// Where the entry lies.

@@ -1,4 +1,4 @@
-//! Folders of parts (spec section 10): MVTec AD, MVTec 3D-AD, RGB-D folders, and a plain folder.
+//! Parts and data sets (spec section 10), however they lie in folders.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,26 +6,41 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::image::EXTENSIONS;
-use super::listing::{Listing, means_good};
+use super::layout;
+use super::listing::Listing;
 use super::mask::Mask;
 use crate::{Error, Result};
-
-const EXPECTED: &str = "expected MVTec AD (train/good/*.png, test/<defect|good>/*.png, \
-    ground_truth/<defect>/*_mask.png), MVTec 3D-AD (train/good/{rgb,xyz}, \
-    test/<defect|good>/{rgb,xyz,gt}), the same with depth/ instead of xyz/, or a folder of \
-    pictures of good parts";
 
 /// Which folder structure was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// `train/good/*`, `test/<kind>/*`, `ground_truth/<kind>/<stem>_mask.png`.
+    /// `train/good/*`, `test/<kind>/*`, `ground_truth/<kind>/<stem>_mask.png`; so are MVTec LOCO (a folder of masks for
+    /// each part) and BTAD (`ok` and `ko`).
     MvtecAd,
+    /// The same with `test_public/<kind>/*` and `test_public/ground_truth/<kind>/*`.
+    MvtecAd2,
     /// `{train,validation,test}/<kind>/{rgb,xyz,gt}/*`.
     Mvtec3d,
     /// `{train,test}/<kind>/{rgb,depth,gt}/*`.
     RgbDepth,
-    /// Pictures of good parts in one folder: for training only.
+    /// `Data/Images/{Normal,Anomaly}/*`, `Data/Masks/Anomaly/*`, divided by `../split_csv/1cls.csv`.
+    Visa,
+    /// Pictures in folders: of good parts, and perhaps of defective ones.
     Plain,
+}
+
+impl Layout {
+    /// The name of the data sets that are laid out so.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::MvtecAd => "MVTec AD",
+            Self::MvtecAd2 => "MVTec AD 2",
+            Self::Mvtec3d => "MVTec 3D-AD",
+            Self::RgbDepth => "MVTec 3D-AD with depth/",
+            Self::Visa => "VisA",
+            Self::Plain => "plain folders",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +57,8 @@ pub struct Sample {
     pub name: String,
     pub rgb: Option<PathBuf>,
     pub depth: Option<PathBuf>,
-    /// Ground truth of a defective part; `None` for a good one, whose mask is empty, and where
-    /// the dataset has no masks.
+    /// Ground truth of a defective part, a file or a folder of several; `None` for a good one, whose mask is empty,
+    /// and where there is none.
     pub mask: Option<PathBuf>,
     pub label: Label,
 }
@@ -78,6 +93,8 @@ pub struct Dataset {
     pub validation: Vec<Sample>,
     /// Good and defective parts; empty where there is no `test` folder.
     pub test: Vec<Sample>,
+    /// What was left out or taken for something, in words: to be told.
+    pub notes: Vec<String>,
 }
 
 impl Dataset {
@@ -95,72 +112,39 @@ impl Dataset {
         (samples(train), samples(kept))
     }
 
-    /// Opens the folder of one category.
+    /// Opens the folder of one category. Good parts lie in folders `good`, or in the one that others call so (`ok`,
+    /// `Normal`).
     ///
-    /// Errors, each naming the folder or file: no known layout, no good parts, an empty folder, a
-    /// picture without its depth map or the other way round, a defect without its mask.
+    /// Errors, each naming the folder or file: no known layout, no good parts to learn from, an empty folder, a
+    /// training picture without its depth map or the other way round. What is wrong with other parts leaves them out
+    /// and stands in [`Dataset::notes`].
     pub fn open(root: &Path) -> Result<Self> {
-        let folders = Listing::read(root)?;
-        // As the user calls it, not as a link's target is called; "." has no name of its own.
-        let named = |path: &Path| Some(path.file_name()?.to_string_lossy().into_owned());
-        let name = named(root)
-            .or_else(|| named(&root.canonicalize().ok()?))
-            .unwrap_or_else(|| root.display().to_string());
-        if !folders.has("train") {
-            if !folders.files.is_empty() {
-                return Self::plain(root, name, &folders);
-            }
-            return Err(Error::file(root, format!("{EXPECTED}; found {folders}")));
-        }
-        let train = Listing::read(&root.join("train"))?;
-        if !train.has("good") {
-            let hint = match train.folders.iter().find(|name| means_good(name)) {
-                Some(name) => format!(" (is `{name}` meant? call it `good`)"),
-                None => String::new(),
-            };
-            return Err(Error::file(
-                &train.path,
-                format!("no folder `good` to learn from{hint}; {EXPECTED}; found {train}"),
-            ));
-        }
-        let good = Listing::read(&train.path.join("good"))?;
-        let layout = match (good.has("xyz"), good.has("depth"), good.has("rgb")) {
-            (true, _, _) => Layout::Mvtec3d,
-            (_, true, _) | (_, _, true) => Layout::RgbDepth,
-            _ => Layout::MvtecAd,
-        };
-        let reader = Reader {
-            root,
-            layout,
-            has_rgb: layout == Layout::MvtecAd || good.has("rgb"),
-            has_depth: good.has("xyz") || good.has("depth"),
-        };
-        Ok(Self {
-            name,
-            root: root.to_path_buf(),
-            layout,
-            train: reader.kind("train", "good", false)?,
-            validation: good_only(reader.split("validation")?, root),
-            test: reader.split("test")?,
-        })
+        layout::open(root, None)
     }
 
-    fn plain(root: &Path, name: String, folders: &Listing) -> Result<Self> {
-        let train = folders.stems()?.into_iter().map(|(stem, path)| Sample {
-            name: stem,
-            rgb: Some(path),
-            depth: None,
-            mask: None,
-            label: Label::Good,
-        });
-        Ok(Self {
-            name,
-            root: root.to_path_buf(),
-            layout: Layout::Plain,
-            train: train.collect(),
-            validation: Vec::new(),
-            test: Vec::new(),
-        })
+    /// As [`Dataset::open`], with what the folders of good parts are called.
+    pub fn open_named(root: &Path, good_name: Option<&str>) -> Result<Self> {
+        layout::open(root, good_name)
+    }
+
+    /// Pictures in folders: good parts, defective ones, and the masks of those, found by their names.
+    ///
+    /// Errors: a folder that cannot be read or holds no pictures.
+    pub fn of_folders(good: &Path, bad: Option<&Path>, masks: Option<&Path>) -> Result<Self> {
+        layout::of_folders(good, bad, masks)
+    }
+
+    /// The sha256 over names and contents of the training parts, so that a model tells what it learned from.
+    pub fn fingerprint(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        for sample in &self.train {
+            hash.update(sample.name.as_bytes());
+            for path in [&sample.rgb, &sample.depth].into_iter().flatten() {
+                let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+                hash.update(Sha256::digest(&bytes));
+            }
+        }
+        Ok(hash.finalize().iter().map(|b| format!("{b:02x}")).collect())
     }
 
     /// Pairs of training and test files with the same content: such a test part was learned, and
@@ -196,35 +180,12 @@ impl Dataset {
     }
 }
 
-/// The categories under `path`: itself where it is one, else its sub-folders that have `train`.
+/// The categories under `path`: itself where it is one, else its sub-folders that are.
 ///
 /// # Errors
 /// No folder, or one that fits no layout.
 pub fn categories(path: &Path) -> Result<Vec<PathBuf>> {
-    if !path.is_dir() {
-        let found = match path.exists() {
-            true => "a file",
-            false => "nothing of that name",
-        };
-        return Err(Error::file(path, format!("{EXPECTED}; found {found}")));
-    }
-    let listing = Listing::read(path)?;
-    if listing.has("train") || !listing.files.is_empty() {
-        return Ok(vec![path.to_path_buf()]);
-    }
-    let found: Vec<PathBuf> = listing
-        .folders
-        .iter()
-        .map(|name| path.join(name))
-        .filter(|folder| folder.join("train").is_dir())
-        .collect();
-    if found.is_empty() {
-        return Err(Error::file(
-            path,
-            format!("{EXPECTED}, or a folder of such folders; found {listing}"),
-        ));
-    }
-    Ok(found)
+    layout::categories(path)
 }
 
 /// The pictures directly in a folder, sorted by name. No picture at all is an error.
@@ -237,153 +198,4 @@ pub fn list_images(folder: &Path) -> Result<Vec<PathBuf>> {
         ));
     }
     Ok(listing.files)
-}
-
-/// Only good parts draw a line between good and defective: others under `validation` are named and left out.
-fn good_only(samples: Vec<Sample>, root: &Path) -> Vec<Sample> {
-    let (defects, good): (Vec<_>, Vec<_>) = samples.into_iter().partition(Sample::is_defect);
-    let mut kinds = BTreeMap::<&str, usize>::new();
-    for sample in &defects {
-        if let Label::Defect(kind) = &sample.label {
-            *kinds.entry(kind).or_default() += 1;
-        }
-    }
-    for (kind, parts) in kinds {
-        tracing::warn!(
-            "{}: {parts} parts under validation/{kind} are left out: a threshold comes from good parts alone",
-            root.display()
-        );
-    }
-    good
-}
-
-/// Reads samples in one layout. The modalities are those of `train/good`.
-struct Reader<'a> {
-    root: &'a Path,
-    layout: Layout,
-    has_rgb: bool,
-    has_depth: bool,
-}
-
-impl Reader<'_> {
-    /// All kinds of `train`, `validation` or `test`; empty where the folder is missing.
-    fn split(&self, split: &str) -> Result<Vec<Sample>> {
-        let path = self.root.join(split);
-        if !path.is_dir() {
-            return Ok(Vec::new());
-        }
-        let listing = Listing::read(&path)?;
-        if listing.folders.is_empty() {
-            return Err(Error::file(
-                &path,
-                format!("expected folders `good` and one per kind of defect; found {listing}"),
-            ));
-        }
-        let defects = listing.folders.iter().filter(|kind| *kind != "good");
-        let mut mask_folders = defects.map(|kind| self.mask_folder(split, kind));
-        let has_masks = mask_folders.any(|folder| folder.is_dir());
-        let mut samples = Vec::new();
-        for kind in listing.folders.iter().filter(|kind| means_good(kind)) {
-            tracing::warn!(
-                "{}: `{kind}` is taken for a kind of defect; good parts are expected in a folder `good`",
-                path.display()
-            );
-        }
-        for kind in &listing.folders {
-            samples.extend(self.kind(split, kind, has_masks)?);
-        }
-        Ok(samples)
-    }
-
-    fn mask_folder(&self, split: &str, kind: &str) -> PathBuf {
-        match self.layout {
-            Layout::MvtecAd | Layout::Plain => self.root.join("ground_truth").join(kind),
-            Layout::Mvtec3d | Layout::RgbDepth => self.root.join(split).join(kind).join("gt"),
-        }
-    }
-
-    /// The samples of one folder, such as `test/scratch_neck`.
-    fn kind(&self, split: &str, kind: &str, has_masks: bool) -> Result<Vec<Sample>> {
-        let folder = self.root.join(split).join(kind);
-        let files = |name: &str| Listing::read(&folder.join(name))?.stems();
-        let own_files = || Listing::read(&folder)?.stems();
-        let (rgb, depth) = match self.layout {
-            Layout::MvtecAd | Layout::Plain => (own_files()?, BTreeMap::new()),
-            layout => {
-                let depth = match layout {
-                    Layout::Mvtec3d => "xyz",
-                    _ => "depth",
-                };
-                let none = BTreeMap::new();
-                (
-                    if self.has_rgb {
-                        files("rgb")?
-                    } else {
-                        none.clone()
-                    },
-                    if self.has_depth { files(depth)? } else { none },
-                )
-            }
-        };
-        if self.has_rgb && self.has_depth {
-            check_partners(&rgb, &depth, "depth map", &folder)?;
-            check_partners(&depth, &rgb, "picture", &folder)?;
-        }
-        let label = match kind {
-            "good" => Label::Good,
-            kind => Label::Defect(kind.to_string()),
-        };
-        let masks = match label {
-            Label::Defect(_) if has_masks => {
-                Listing::read(&self.mask_folder(split, kind))?.stems()?
-            }
-            _ => BTreeMap::new(),
-        };
-        let parts = if self.has_rgb { &rgb } else { &depth };
-        let sample = |stem: &String| {
-            let mask = masks
-                .get(&format!("{stem}_mask"))
-                .or_else(|| masks.get(stem));
-            if has_masks && label != Label::Good && mask.is_none() {
-                return Err(Error::file(
-                    self.mask_folder(split, kind),
-                    format!(
-                        "no mask for {split}/{kind}/{stem}; expected {stem}_mask.png or {stem}.png"
-                    ),
-                ));
-            }
-            Ok(Sample {
-                name: format!("{split}/{kind}/{stem}"),
-                rgb: rgb.get(stem).cloned(),
-                depth: depth.get(stem).cloned(),
-                mask: mask.cloned(),
-                label: label.clone(),
-            })
-        };
-        parts.keys().map(sample).collect()
-    }
-}
-
-fn check_partners(
-    from: &BTreeMap<String, PathBuf>,
-    to: &BTreeMap<String, PathBuf>,
-    what: &str,
-    folder: &Path,
-) -> Result<()> {
-    let missing: Vec<&PathBuf> = from
-        .iter()
-        .filter(|(stem, _)| !to.contains_key(*stem))
-        .map(|(_, path)| path)
-        .collect();
-    match missing.first() {
-        None => Ok(()),
-        Some(first) => Err(Error::file(
-            first,
-            format!(
-                "has no {what} of the same name under {} ({} such files)",
-                folder.display(),
-                missing.len()
-            ),
-        )),
-    }
 }

@@ -17,7 +17,9 @@ pub const MAX_SIDE: u32 = 16_384;
 /// Most memory that decoding one file may take, in bytes.
 pub const MAX_BYTES: u64 = 1 << 30;
 /// File name extensions that the decoder knows, in lower case.
-pub const EXTENSIONS: [&str; 7] = ["bmp", "jpeg", "jpg", "png", "tif", "tiff", "webp"];
+pub const EXTENSIONS: [&str; 9] = [
+    "bmp", "jfif", "jpe", "jpeg", "jpg", "png", "tif", "tiff", "webp",
+];
 
 /// A colour picture, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq)]

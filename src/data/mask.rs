@@ -1,9 +1,10 @@
 //! Ground-truth masks: which pixels of a picture are defective.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::dataset::list_images;
 use super::image::{decode, dimensions};
 use crate::{Error, Result};
 
@@ -27,8 +28,11 @@ impl Mask {
 
     /// Loads a mask: a pixel is a defect where its brightest channel is at least half of white, so that soft edges
     /// and a JPEG's noise have a stated border; in a mask whose values stay below that (0 and 1, or numbers of
-    /// defects), every one above 0. Alpha is ignored.
+    /// defects), every one above 0. Alpha is ignored. Of a folder of masks, what any of them marks.
     pub fn load(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return Self::load_all(&list_images(path)?);
+        }
         let picture = decode(path)?;
         let (width, height) = (picture.width() as usize, picture.height() as usize);
         let color = picture.color();
@@ -56,6 +60,23 @@ impl Mask {
         })
     }
 
+    fn load_all(paths: &[PathBuf]) -> Result<Self> {
+        let mut all = Self::empty(0, 0);
+        for path in paths {
+            let mask = Self::load(path)?;
+            if all.pixels.is_empty() {
+                all = mask;
+                continue;
+            }
+            same_size(path, (mask.width, mask.height), (all.width, all.height))?;
+            all.pixels
+                .iter_mut()
+                .zip(mask.pixels)
+                .for_each(|(a, b)| *a |= b);
+        }
+        Ok(all)
+    }
+
     /// Loads the mask of a picture of `width` x `height`; another size is an error.
     pub fn load_for(path: &Path, width: usize, height: usize) -> Result<Self> {
         let mask = Self::load(path)?;
@@ -65,7 +86,26 @@ impl Mask {
 
     /// As [`Mask::load_for`], but reads only the header.
     pub fn check_size(path: &Path, width: usize, height: usize) -> Result<()> {
-        same_size(path, dimensions(path)?, (width, height))
+        let files = match path.is_dir() {
+            true => list_images(path)?,
+            false => vec![path.to_path_buf()],
+        };
+        let fits = |path: &PathBuf| same_size(path, dimensions(path)?, (width, height));
+        files.iter().try_for_each(fits)
+    }
+
+    /// Why this may not be the mask of a defective part, in words.
+    pub fn doubt(&self) -> Option<String> {
+        let marked = self.pixels.iter().filter(|p| **p > 0).count();
+        match marked as f64 / self.pixels.len() as f64 {
+            0.0 => Some("its mask marks nothing as defective".into()),
+            1.0 => Some("its mask marks everything as defective".into()),
+            share if share > 0.5 => Some(format!(
+                "its mask marks {:.0} % as defective: is it inverted?",
+                100.0 * share
+            )),
+            _ => None,
+        }
     }
 
     pub fn has_defect(&self) -> bool {

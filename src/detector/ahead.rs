@@ -5,31 +5,32 @@ use std::sync::mpsc::sync_channel;
 use std::thread::Builder;
 
 /// Hands every item with what `read` made of it to `take`, in order; `read` runs on a thread of its
-/// own, two items ahead at most.
+/// own, two items ahead at most. So do `items`, which may come one by one.
 ///
 /// # Errors
 /// The first of `read` or `take`, in the order of the items; later items are not taken.
-pub fn read_ahead<T: Sync, R: Send>(
-    items: &[T],
+pub fn read_ahead<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T, IntoIter: Send>,
     read: impl Fn(&T) -> Result<R> + Sync,
-    mut take: impl FnMut(&T, R) -> Result<()>,
+    mut take: impl FnMut(T, R) -> Result<()>,
 ) -> Result<()> {
     let (send, receive) = sync_channel(1);
+    let mut items = items.into_iter();
     std::thread::scope(|scope| {
         let read = &read;
         let all = move || {
             // Nobody receives any more when one failed.
-            items
-                .iter()
-                .try_for_each(|item| send.send(read(item)).map_err(drop))
+            items.try_for_each(|item| {
+                let made = read(&item);
+                send.send((item, made)).map_err(drop)
+            })
         };
         let reader = Builder::new().name("reader".into());
         reader
             .spawn_scoped(scope, all)
             .map_err(|e| Error::failed(format!("no thread to read ahead: {e}")))?;
-        items
-            .iter()
-            .zip(receive)
+        receive
+            .into_iter()
             .try_for_each(|(item, made)| take(item, made?))
     })
 }
@@ -48,7 +49,7 @@ mod tests {
         let mut taken = Vec::new();
         read_ahead(
             &items,
-            |&i| Ok(ready.send(i).map(|()| 10 * i).unwrap()),
+            |&&i| Ok(ready.send(i).map(|()| 10 * i).unwrap()),
             |&i, made| {
                 // Blocks for ever where reading waits for this to end.
                 (i < 4).then(|| next.lock().unwrap().recv().unwrap());
@@ -68,7 +69,7 @@ mod tests {
         let items: Vec<usize> = (0..100).collect();
         let count = AtomicUsize::new(0);
         let mut taken = 0;
-        let read = |&i: &usize| {
+        let read = |&&i: &&usize| {
             count.fetch_add(1, Ordering::SeqCst);
             match i {
                 3 => Err(Error::failed("three")),

@@ -2,6 +2,7 @@
 
 use super::backbone::{Choice, check_picture};
 use super::config::{self, Config};
+use crate::data::look::Look;
 use crate::data::{
     Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Key, Rgb, preprocess,
     resize::Resize,
@@ -36,13 +37,15 @@ pub struct Features {
 pub struct Part {
     picture: Option<Picture>,
     depth: Option<Depth>,
+    /// `None` where the picture was not decoded.
+    pub look: Option<Look>,
 }
 
 enum Picture {
     /// Features out of the cache.
     Known(Vec<f32>),
     /// A normalised picture `[side,side,3]`, and where its features go in the cache.
-    New(Vec<f32>, Option<Key>),
+    New(Vec<f32>, Option<Key>, Look),
 }
 
 /// The frozen front of a detector.
@@ -114,7 +117,7 @@ impl Extractor {
                 let chosen = pictures.iter().step_by(step);
                 let mut batch = Vec::new();
                 for path in chosen.clone() {
-                    batch.extend(extractor.picture(&net, path)?);
+                    batch.extend(extractor.picture(&net, path)?.0);
                 }
                 let shape = [chosen.count(), side, side, 3];
                 net.calibrate(&Tensor::new(&Device::Cpu, shape, batch)?)?;
@@ -170,12 +173,14 @@ impl Extractor {
     }
 
     /// A picture at the size of the input, normalised, `[side,side,3]`.
-    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<Vec<f32>> {
+    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<(Vec<f32>, Look)> {
         let side = self.image_side(net);
         let normalisation = &net.backbone().normalisation;
         let resize = resize(self.config.input.resize);
-        let (picture, _) = Rgb::load(path)?.fit(side, side, resize, normalisation);
-        Ok(picture.normalize(normalisation))
+        let picture = Rgb::load(path)?;
+        let look = Look::of(&picture);
+        let (picture, _) = picture.fit(side, side, resize, normalisation);
+        Ok((picture.normalize(normalisation), look))
     }
 
     /// A depth map as the network sees it.
@@ -235,7 +240,15 @@ impl Extractor {
             true => Some(self.depth(depth.ok_or_else(|| needs("a depth map"))?)?),
             false => None,
         };
-        Ok(Part { picture, depth })
+        let look = match picture {
+            Some(Picture::New(_, _, look)) => Some(look),
+            _ => None,
+        };
+        Ok(Part {
+            picture,
+            depth,
+            look,
+        })
     }
 
     fn read_picture(
@@ -246,7 +259,8 @@ impl Extractor {
     ) -> Result<Picture> {
         // A seeded backbone is another one for every set of pictures.
         let Some(cache) = cache.filter(|_| !self.is_seeded()) else {
-            return Ok(Picture::New(self.picture(net, path)?, None));
+            let (pixels, look) = self.picture(net, path)?;
+            return Ok(Picture::New(pixels, None, look));
         };
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         let precision = if self.device.is_half() { " f16" } else { "" };
@@ -261,7 +275,10 @@ impl Extractor {
         let key = cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]);
         Ok(match cache.get(&key, &self.picture_shape(net)) {
             Some(features) => Picture::Known(features),
-            None => Picture::New(self.picture(net, path)?, Some(key)),
+            None => {
+                let (pixels, look) = self.picture(net, path)?;
+                Picture::New(pixels, Some(key), look)
+            }
         })
     }
 
@@ -323,13 +340,14 @@ impl Extractor {
     ) -> Result<Vec<f32>> {
         let (pixels, key) = match picture {
             Picture::Known(features) => return Ok(features),
-            Picture::New(pixels, key) => (pixels, key),
+            Picture::New(pixels, key, _) => (pixels, key),
         };
         let size = self.image_side(net);
         let x = Tensor::new(&self.device, [1, size, size, 3], pixels)?;
         let features = net.forward(&x)?.to_vec()?;
         if let (Some(cache), Some(key)) = (cache, key)
             && let Err(error) = cache.put(&key, &self.picture_shape(net), &features)
+            && cache.is_first_failure()
         {
             tracing::warn!("features are not cached: {error}");
         }

@@ -3,7 +3,7 @@
 
 use super::backbone::network;
 use super::config::{Config, StudentKind};
-use super::{Calibration, Extractor, Fusion, Standard};
+use super::{Calibration, Extractor, Fusion, LEARNED, Learned, Standard};
 use crate::kernel::step;
 use crate::models::efficientnet::{EfficientNet, Padding};
 use crate::models::positional::positional_encoding;
@@ -107,6 +107,8 @@ pub struct Detector {
     /// `None` before calibration, and where `score.source` is another.
     pub(super) fusion: Option<Fusion>,
     pub(super) calibration: Option<Calibration>,
+    /// `None` of models that are older than [`Learned`].
+    pub learned: Option<Learned>,
     /// A part that scores higher is defective; `None` before calibration.
     pub threshold: Option<f32>,
     /// Where a map is defective; `None` before calibration.
@@ -170,6 +172,11 @@ impl Detector {
         );
         if let Some(calibration) = &self.calibration {
             metadata.insert(CALIBRATION.to_string(), calibration.to_text()?);
+        }
+        if let Some(learned) = &self.learned {
+            let text = serde_json::to_string(learned);
+            let text = text.map_err(|e| Error::failed(format!("JSON: {e}")))?;
+            metadata.insert(LEARNED.to_string(), text);
         }
         for (key, value) in [
             ("threshold", self.threshold),
@@ -281,6 +288,11 @@ impl Detector {
             })
         });
         let calibration = calibration.transpose()?;
+        let learned = metadata.get(LEARNED).map(|text| {
+            serde_json::from_str(text)
+                .map_err(|e| Error::file(path, format!("the model is damaged: its {LEARNED}: {e}")))
+        });
+        let learned: Option<Learned> = learned.transpose()?;
         let number = |key: &str| -> Result<Option<f32>> {
             let damaged = |text: &String| {
                 let message = format!("the model is damaged: its {key} is {text:?}, no number");
@@ -308,6 +320,7 @@ impl Detector {
             standard,
             fusion,
             calibration,
+            learned,
             threshold,
             map_threshold,
         };

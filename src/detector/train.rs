@@ -326,6 +326,7 @@ pub fn train(
         student: student.finish()?,
         fusion: None,
         calibration: None,
+        learned: None,
         threshold: None,
         map_threshold: None,
     };

@@ -5,6 +5,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Region};
+use std::collections::BTreeMap;
 
 /// What was measured on one category's test set. `None` where it is not defined, such as pixel
 /// figures without masks; shown as a dash, and as `null` in JSON.
@@ -27,9 +28,79 @@ pub struct Metrics {
     /// Intervals of 95 % over test sets drawn from this one ([`super::bootstrap`]).
     pub image_auroc_interval: Option<[f64; 2]>,
     pub f1_interval: Option<[f64; 2]>,
+    /// Why a figure is `None`, by its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub absent: BTreeMap<String, String>,
+    /// What was left out of the test set, or taken for something.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Every test part; none in a mean.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub results: Vec<Tested>,
+}
+
+impl Metrics {
+    /// Fills `absent`.
+    pub fn say_what_is_absent(&mut self, has_masks: bool) {
+        let good = self.parts - self.defective;
+        let both = format!(
+            "needs good and defective parts, and the test has {good} good and {} defective",
+            self.defective
+        );
+        let by_pixel = match (self.defective, has_masks) {
+            (0, _) => "the test has no defective parts",
+            (_, false) => "no defective part has a mask",
+            _ => "the masks mark nothing, or everything",
+        };
+        let uncalibrated = "the model has no threshold: `astray calibrate` draws one";
+        let by_threshold = match self.threshold {
+            Some(_) => both.as_str(),
+            None => uncalibrated,
+        };
+        let figures = [
+            ("image_auroc", self.image_auroc, both.as_str()),
+            ("best_f1", self.best_f1, &both),
+            ("f1", self.f1, by_threshold),
+            ("pixel_auroc", self.pixel_auroc, by_pixel),
+            ("aupro", self.aupro, by_pixel),
+        ];
+        for (name, figure, reason) in figures {
+            if figure.is_none() {
+                self.absent.insert(name.into(), reason.into());
+            }
+        }
+    }
+
+    /// Each reason of `absent` once, with the figures that it concerns.
+    pub fn reasons(&self) -> Vec<String> {
+        let mut reasons = BTreeMap::<&str, Vec<&str>>::new();
+        for (name, reason) in &self.absent {
+            reasons.entry(reason).or_default().push(name);
+        }
+        let told = reasons.iter();
+        told.map(|(reason, names)| format!("{}: no {}: {reason}", self.category, names.join(", ")))
+            .collect()
+    }
+
+    /// What the threshold made of the parts, in words.
+    fn verdicts(&self) -> Option<String> {
+        let counts = self.counts?;
+        let mut said = Vec::new();
+        if self.defective > 0 {
+            said.push(format!(
+                "{} of {} defective parts found",
+                counts.found, self.defective
+            ));
+        }
+        let good = self.parts - self.defective;
+        if good > 0 {
+            said.push(format!(
+                "{} of {good} good parts called defective",
+                counts.false_alarms
+            ));
+        }
+        Some(format!("{}: {}", self.category, said.join(", ")))
+    }
 }
 
 /// A test part and what was found.
@@ -76,7 +147,7 @@ impl Summary {
     }
 
     /// A table for people: figures in percent as in the papers, one row per category, and the mean
-    /// where there are several.
+    /// where there are several; the verdicts, and why figures are absent, below.
     pub fn table(&self) -> String {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
@@ -110,7 +181,12 @@ impl Summary {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
-        table.trim_fmt()
+        let mut lines = vec![table.trim_fmt()];
+        for m in &self.categories {
+            lines.extend(m.verdicts());
+            lines.extend(m.reasons());
+        }
+        lines.join("\n")
     }
 }
 

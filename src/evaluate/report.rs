@@ -10,6 +10,9 @@ use super::Region;
 use crate::Result;
 use crate::files::write_atomic;
 
+/// The pages' style.
+pub const STYLE: &str = include_str!("report/style.css");
+
 /// Everything that the page shows. Text is escaped here; addresses of pictures are relative to the
 /// page's folder.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +94,7 @@ impl Report {
              <title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n{body}</main>\n\
              <script>\n{}</script>\n</body>\n</html>\n",
             escape(&self.title),
-            include_str!("report/style.css"),
+            STYLE,
             include_str!("report/script.js"),
         )
     }

@@ -252,6 +252,7 @@ pub fn write_safetensors_as(
     metadata: HashMap<String, String>,
 ) -> Result<()> {
     let header = safetensors_header(float, path, tensors, metadata)?;
+    let path = &crate::files::destination(path);
     let write = || -> std::io::Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;

@@ -1,6 +1,6 @@
 //! The arguments of `astray calibrate` and `astray threshold`.
 
-use super::{CategoryArg, DeviceArg, finite};
+use super::{CacheArg, CategoryArg, DeviceArg, finite};
 use crate::detector::Detector;
 use clap::Args;
 use std::path::PathBuf;
@@ -22,6 +22,11 @@ pub struct Calibrate {
     pub device: DeviceArg,
     #[command(flatten)]
     pub category: CategoryArg,
+    /// What the folders of good parts are called in a data set [default: good, or the only one called ok, normal, ...]
+    #[arg(long, value_name = "NAME")]
+    pub good_name: Option<String>,
+    #[command(flatten)]
+    pub cache: CacheArg,
 }
 
 #[derive(Debug, Args)]

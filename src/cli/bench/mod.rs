@@ -4,7 +4,7 @@ mod models;
 mod operators;
 
 use super::args::Bench;
-use super::{device, job, output, print};
+use super::{device, output, print};
 use crate::files::write_atomic;
 use crate::profile::{Case, Measured, Roof, measure, tells_time};
 use crate::tensor::Device;
@@ -36,7 +36,7 @@ pub fn run(args: &Bench) -> Result<u8> {
     let plans = wanted(args)?;
     let device = device::open_to_score(&args.device, args.precision.value, false)?;
     let roof = Roof::measure(&device, tells_time(&device)?)?;
-    let bar = job::bar("bench", plans.len());
+    let bar = super::progress::Progress::new("bench", plans.len());
     let time = Duration::from_secs_f64(args.seconds);
     let mut found = Vec::new();
     for plan in plans {
@@ -50,9 +50,9 @@ pub fn run(args: &Bench) -> Result<u8> {
             work: made.work,
         };
         found.push(measure(case, &device, &roof, time)?);
-        bar.inc(1);
+        bar.inc();
     }
-    bar.finish_and_clear();
+    bar.finish();
     if let Some(file) = &args.json {
         write_atomic(file, super::json(&found)?.as_bytes())?;
     }

@@ -216,7 +216,7 @@ fn predict(preset: &str, device: &Device, n: usize) -> Result<Made> {
         shape: format!("{0}x{0} pictures", draw::SIDE),
         work: Box::new(move || {
             let _kept = &folder;
-            let read = |[rgb, xyz]: &[PathBuf; 2]| {
+            let read = |&[rgb, xyz]: &&[PathBuf; 2]| {
                 let xyz = depth.then_some(xyz.as_path());
                 detector.extractor.read(Some(rgb), xyz, None)
             };
