@@ -17,7 +17,7 @@
 //! | [`nn`] | layers, Adam, weight files, random numbers |
 //! | [`models`] | EfficientNet, whitening and RealNVP (teacher), student |
 //! | [`weights`] | weights by name: the shipped ones, public files; table, download, cache, inspection, conversion |
-//! | [`data`] | pictures, depth maps, datasets, feature cache; no tensors |
+//! | [`data`] | pictures, depth maps, data sets in their layouts, what stands out in them, feature cache; no tensors |
 //! | [`evaluate`] | AUROC, AUPRO, conformal p-values, regions, heat maps, the report page |
 //! | [`detector`] | configuration, features, training, scores, calibration, the model file |
 //! | [`profile`] | kernel times against the measured roof, traces, comparisons, benchmarks |

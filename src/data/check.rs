@@ -55,8 +55,10 @@ pub struct Facts {
     pub sharpness: Option<f32>,
     /// The share of the depth map where nothing was measured.
     pub holes: Option<f32>,
-    /// Why the part, or its mask, cannot be used or is doubtful.
+    /// Why the part cannot be used.
     pub problems: Vec<String>,
+    /// Why its mask cannot be used, or may be none.
+    pub mask: Option<String>,
     /// Of the picture's or the depth map's bytes.
     #[serde(skip)]
     pub sha256: Option<[u8; 32]>,
@@ -88,6 +90,7 @@ fn of(used: Use, sample: &Sample, meaning: &Meaning) -> Facts {
         sharpness: None,
         holes: None,
         problems: Vec::new(),
+        mask: None,
         sha256: None,
         small: None,
         thumbnail: None,
@@ -99,10 +102,10 @@ fn of(used: Use, sample: &Sample, meaning: &Meaning) -> Facts {
         facts.picture(path);
     }
     if let (Some((width, height)), true) = (facts.size, sample.mask.is_some()) {
-        match sample.load_mask(width, height) {
-            Ok(mask) => facts.problems.extend(mask.as_ref().and_then(Mask::doubt)),
-            Err(error) => facts.problems.push(error.to_string()),
-        }
+        facts.mask = match sample.load_mask(width, height) {
+            Ok(mask) => mask.as_ref().and_then(Mask::doubt),
+            Err(error) => Some(error.to_string()),
+        };
     }
     facts
 }

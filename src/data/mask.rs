@@ -100,7 +100,7 @@ impl Mask {
         match marked as f64 / self.pixels.len() as f64 {
             0.0 => Some("its mask marks nothing as defective".into()),
             1.0 => Some("its mask marks everything as defective".into()),
-            share if share > 0.5 => Some(format!(
+            share if share > 0.8 => Some(format!(
                 "its mask marks {:.0} % as defective: is it inverted?",
                 100.0 * share
             )),

@@ -91,8 +91,8 @@ fn what_stands_out_is_found_and_nothing_else() {
             "train/good/53",
             "8 bit grey, where most are 8 bit colour",
         ),
-        ("unusable", "test/dent/0", "marks nothing"),
-        ("unusable", "test/dent/1", "96 x 95"),
+        ("mask", "test/dent/0", "marks nothing"),
+        ("mask", "test/dent/1", "96 x 95"),
         ("unusable", "test/dent/2", "2.png"),
     ] {
         let found = finding(&json, what, part);

@@ -117,9 +117,13 @@ fn folders_of_pictures_are_trained_and_tested_on() {
         (&2.into(), &1.into())
     );
     assert!(json["mean"]["pixel_auroc"].is_f64(), "{json:#}");
-    refused(&place, "evaluate plain --bad parts --device cpu", 2, &[]);
-    let both = "train parts --good parts --device cpu";
-    refused(&place, both, 2, &[]);
+    for wrong in [
+        "evaluate plain --bad parts",
+        "train parts --good parts",
+        "train",
+    ] {
+        assert_eq!(place.run(wrong).status, 2, "{wrong}");
+    }
 }
 
 /// A line of parts is judged as they come: whoever asks has the answer before the next question.

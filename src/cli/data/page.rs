@@ -19,6 +19,8 @@ const OWN: &str = "
 .parts img { display: block; margin: 0 auto 6px; max-width: 100%; }
 .parts figcaption { font-size: .78rem; color: var(--soft); overflow-wrap: anywhere; line-height: 1.3; }
 .parts figcaption b { color: var(--wrong); font-weight: 600; display: block; }
+h2.found { margin-top: 24px; }
+table.found td { text-align: left; white-space: normal; overflow-wrap: anywhere; padding: 6px 14px; }
 figure.found { border: 2px solid var(--wrong); }
 ";
 
@@ -121,19 +123,18 @@ fn category(body: &mut String, checked: &Checked) {
     }
     body.push_str("</div>\n");
     if !checked.findings.is_empty() {
-        body.push_str("<h2 style=\"margin-top:24px\">What stands out</h2>\n");
-    }
-    for finding in &checked.findings {
-        let names = finding.parts.join(", ");
-        push(
-            body,
-            format_args!(
-                "<p class=\"note\"><b>{}</b>: {}: {}</p>\n",
-                finding.what,
-                escape(&finding.message),
-                escape(&names)
-            ),
-        );
+        body.push_str("<h2 class=\"found\">What stands out</h2>\n<div class=\"scroll\"><table class=\"found\">\n");
+        for finding in &checked.findings {
+            let (message, names) = (escape(&finding.message), escape(&finding.parts.join(", ")));
+            push(
+                body,
+                format_args!(
+                    "<tr><th>{}</th><td>{message}</td><td>{names}</td></tr>\n",
+                    finding.what
+                ),
+            );
+        }
+        body.push_str("</table></div>\n");
     }
     body.push_str("</section>\n");
 }

@@ -92,11 +92,16 @@ fn names(facts: &[&Facts]) -> Vec<String> {
 
 /// Parts and masks that cannot be used, a finding each: their messages differ.
 fn problems(all: &[Facts]) -> Vec<Finding> {
-    let each = all
-        .iter()
-        .flat_map(|f| f.problems.iter().map(move |problem| (f, problem)));
-    each.map(|(f, problem)| Finding::new("unusable", problem, vec![f.name.clone()]))
-        .collect()
+    let of = |f: &Facts| {
+        let unusable = f
+            .problems
+            .iter()
+            .map(|problem| ("unusable", problem.clone()));
+        let all = unusable.chain(f.mask.iter().map(|doubt| ("mask", doubt.clone())));
+        let all = all.map(|(what, message)| Finding::new(what, message, vec![f.name.clone()]));
+        all.collect::<Vec<_>>()
+    };
+    all.iter().flat_map(of).collect()
 }
 
 /// Parts with the same bytes.
