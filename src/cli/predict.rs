@@ -3,8 +3,9 @@
 use super::args::Predict;
 use super::lists::{LIST, Lines, existing, expand, pair};
 use super::{device, job, output, pictures};
+use crate::data::check::unpaired;
 use crate::data::look::Look;
-use crate::data::stem_of;
+use crate::data::{DepthMap, stem_of};
 use crate::detector::config::Modality;
 use crate::detector::{Detector, Judge, Scored, Verdict, read_ahead};
 use crate::evaluate::Region;
@@ -138,7 +139,11 @@ pub fn run_with(
                     return tell(&failure(path, &error, args.json)?);
                 }
             };
-            let warnings = unlike(detector, &result, look);
+            let mut warnings = unlike(detector, &result, look);
+            if let (Some(_), Some(depth)) = (rgb, depth) {
+                let (height, width) = size;
+                warnings.extend(unpaired((width, height), DepthMap::dimensions(depth)?));
+            }
             let result = result.of_picture(detector.config.input.resize, size);
             let regions = detector.regions(&result, size);
             let (mut overlay, mut map) = (None, None);

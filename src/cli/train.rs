@@ -93,7 +93,14 @@ pub fn fit(
     max_memory: Option<u64>,
 ) -> Result<(Detector, Losses)> {
     for finding in quick(dataset)? {
-        tracing::warn!("{}: {}", dataset.name, finding.message);
+        let parts = finding
+            .parts
+            .iter()
+            .take(3)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ");
+        tracing::warn!("{}: {}: {parts}", dataset.name, finding.message);
     }
     let (good, held_out) = split(config, dataset)?;
     let pictures: Vec<&Path> = good.iter().filter_map(|s| s.rgb.as_deref()).collect();

@@ -156,14 +156,22 @@ impl Facts {
         let scale = (THUMBNAIL as f32 / width.max(height) as f32).min(1.0);
         let side = |n: usize| ((n as f32 * scale).round() as usize).max(1);
         self.thumbnail = Some(picture.resize(side(width), side(height)));
-        if let Some((w, h)) = depth
-            && (w as f32 / h as f32 / look.aspect - 1.0).abs() > 0.02
-        {
-            self.problems.push(format!(
-                "its depth map is {w} x {h} and its picture {width} x {height}: they do not show the same"
-            ));
-        }
+        let apart = depth.and_then(|depth| unpaired((width, height), depth));
+        self.problems.extend(apart);
     }
+}
+
+/// Why a picture and a depth map, each of a width and a height, cannot show the same part, in words.
+pub fn unpaired(picture: (usize, usize), depth: (usize, usize)) -> Option<String> {
+    const ALIKE: f64 = 1.02;
+    let aspect = |(width, height): (usize, usize)| width as f64 / height as f64;
+    let ratio = aspect(picture) / aspect(depth);
+    (ratio.max(1.0 / ratio) > ALIKE).then(|| {
+        format!(
+            "its picture is {} x {} and its depth map {} x {}: they do not show the same",
+            picture.0, picture.1, depth.0, depth.1
+        )
+    })
 }
 
 /// Pixels along a side of the picture whose sharpness is measured.

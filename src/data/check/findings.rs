@@ -1,8 +1,9 @@
 //! What stands out among the parts of a data set.
 
-use super::{Facts, Use};
+use super::{Facts, Use, unpaired};
 use crate::Result;
 use crate::data::dataset::{Dataset, Sample};
+use crate::data::depth_map::DepthMap;
 use crate::data::image::dimensions;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -74,12 +75,22 @@ pub fn quick(dataset: &Dataset) -> Result<Vec<Finding>> {
     let mut found = Vec::new();
     for (train, test) in dataset.overlap()? {
         let (train, test) = (train.display().to_string(), test.display().to_string());
-        let message = format!("{test} is also a training part: {train}");
+        let message = "the same file, in training and test: its score means nothing";
         found.push(Finding::new("duplicate", message, vec![test, train]));
     }
     let mut sizes = Vec::new();
-    for Sample { name, rgb, .. } in &dataset.train {
+    for Sample {
+        name, rgb, depth, ..
+    } in &dataset.train
+    {
         let size = rgb.as_deref().and_then(|path| dimensions(path).ok());
+        let depth = depth
+            .as_deref()
+            .and_then(|path| DepthMap::dimensions(path).ok());
+        let apart = size
+            .zip(depth)
+            .and_then(|(size, depth)| unpaired(size, depth));
+        found.extend(apart.map(|message| Finding::new("depth", message, vec![name.clone()])));
         sizes.push((name.as_str(), size.map(|(w, h)| format!("{w} x {h}"))));
     }
     found.extend(odd("size", sizes.into_iter()));
