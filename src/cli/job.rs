@@ -214,28 +214,26 @@ pub fn evaluate(
         let result = result.map_err(|e| Error::failed(format!("{}: {e}", sample.name)))?;
         let (height, width) = size_of(paths)?;
         let result = result.of_picture(detector.config.input.resize, (height, width));
-        match sample.load_mask(width, height)? {
-            Some(mask) => {
-                if sample.is_defect()
-                    && let Some(doubt) = mask.doubt()
-                {
-                    tracing::warn!("{}: {doubt}", sample.name);
-                    notes.push(format!("{}: {doubt}", sample.name));
-                }
-                let shrink = (width.max(height) as f64 / EVALUATED_SIDE as f64).max(1.0);
-                let (w, h) = (
-                    (width as f64 / shrink).round() as usize,
-                    (height as f64 / shrink).round() as usize,
-                );
-                let mask = if (w, h) == (width, height) {
-                    mask
-                } else {
-                    mask.resize_any(w, h) // no thin defect is lost
-                };
-                let map = resize_map(&result.map, (result.height, result.width), (h, w))?;
-                pixels.add(&sample.name, w, &map, &mask.pixels)?;
+        // That a mask is missing was told with the data set.
+        if let Some(mask) = sample.load_mask(width, height)? {
+            if sample.is_defect()
+                && let Some(doubt) = mask.doubt()
+            {
+                tracing::warn!("{}: {doubt}", sample.name);
+                notes.push(format!("{}: {doubt}", sample.name));
             }
-            None => {} // told with the data set
+            let shrink = (width.max(height) as f64 / EVALUATED_SIDE as f64).max(1.0);
+            let (w, h) = (
+                (width as f64 / shrink).round() as usize,
+                (height as f64 / shrink).round() as usize,
+            );
+            let mask = if (w, h) == (width, height) {
+                mask
+            } else {
+                mask.resize_any(w, h) // no thin defect is lost
+            };
+            let map = resize_map(&result.map, (result.height, result.width), (h, w))?;
+            pixels.add(&sample.name, w, &map, &mask.pixels)?;
         }
         if !result.part_found {
             let note = "no part found: nothing stands out of its depth map's background";
