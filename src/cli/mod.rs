@@ -96,7 +96,7 @@ fn print(text: &str) -> Result<()> {
     is_printed(text).map(|_| ())
 }
 
-/// As [`print`]; does anybody read?
+/// As [`print()`]; does anybody read?
 fn is_printed(text: &str) -> Result<bool> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {

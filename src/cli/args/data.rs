@@ -16,7 +16,7 @@ pub struct DataArg {
     /// A folder with pictures of defective parts, to test with
     #[arg(long, value_name = "DIR", requires = "good")]
     pub bad: Option<PathBuf>,
-    /// A folder with the masks of the defective parts, called as those are or <name>_mask
+    /// A folder with the masks of the defective parts, called as those are, or with `_mask` behind
     #[arg(long, value_name = "DIR", requires = "bad")]
     pub masks: Option<PathBuf>,
     /// What the folders of good parts are called in DATA [default: good, or the only one called ok, normal, ...]
