@@ -294,7 +294,7 @@ fn demo_never_removes_parts_that_it_did_not_draw() {
     let run = place.run(&format!("demo --out . --device cpu{settings}{weights}"));
     assert_eq!(run.status, 1);
     assert!(
-        run.err.contains("expected an empty or new folder"),
+        run.err.contains("expects a new or empty folder"),
         "{}",
         run.err
     );
