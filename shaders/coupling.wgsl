@@ -64,7 +64,9 @@ fn log_scale(s: f32) -> f32 {
 // The forward direction for one element; its share of the log-determinant.
 fn couple(at: u32, us: f32, ut: f32) -> f32 {
     let l = log_scale(f32(gamma[0]) * us);
-    y[at] = real(clamp(f32(x[at]) * exp(l) + f32(gamma[0]) * ut, -LIMIT, LIMIT));
+    let value = f32(x[at]) * exp(l) + f32(gamma[0]) * ut;
+    // Not `clamp`, of which NaN becomes a limit.
+    y[at] = real(select(select(value, LIMIT, value > LIMIT), -LIMIT, value < -LIMIT));
     return l;
 }
 

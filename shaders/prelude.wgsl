@@ -16,14 +16,15 @@ fn threads(groups: vec3u) -> u32 {
     return groups.x * groups.y * 64u;
 }
 
-// Kinds as in `cpu::activation::Activation`; `slope` is for leaky ReLU (0 gives ReLU).
+// Kinds as in `cpu::activation::Activation`; `slope` is for leaky ReLU. By comparisons that are false for NaN, so
+// that NaN stays NaN where a device has it: WGSL lets a compiler take it that there are neither NaN nor infinities.
 fn activate(kind: u32, slope: f32, x: f32) -> f32 {
     switch kind {
         case 1u: { return select(slope * x, x, x > 0.0); }
         case 2u: { return x / (1.0 + exp(-x)); }
         case 3u: { return 1.0 / (1.0 + exp(-x)); }
-        // NaN stays NaN.
         case 4u: { return select(select(x, 0.0, x < 0.0), 6.0, x > 6.0); }
+        case 5u: { return select(x, 0.0, x < 0.0); }
         default: { return x; }
     }
 }
@@ -34,6 +35,7 @@ fn activate4(kind: u32, slope: f32, x: vec4f) -> vec4f {
         case 2u: { return x / (1.0 + exp(-x)); }
         case 3u: { return 1.0 / (1.0 + exp(-x)); }
         case 4u: { return select(select(x, vec4f(), x < vec4f()), vec4f(6.0), x > vec4f(6.0)); }
+        case 5u: { return select(x, vec4f(), x < vec4f()); }
         default: { return x; }
     }
 }

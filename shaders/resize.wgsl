@@ -50,12 +50,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let n = i / p.out_h;
     let wx = weights(at_x - floor(at_x));
     let wy = weights(at_y - floor(at_y));
+    // Bilinear looks at the middle two taps and, where a pixel becomes one, at no neighbour: a weight of 0 times
+    // infinity is NaN.
+    let bicubic = p.bicubic == 1u;
+    let taps = select(vec2i(1, 3), vec2i(0, 4), bicubic);
+    let step_x = select(0, 1, bicubic || p.w != p.out_w);
+    let step_y = select(0, 1, bicubic || p.h != p.out_h);
     var sum = 0.0;
-    for (var j = 0; j < 4; j++) {
-        let iy = u32(clamp(i32(floor(at_y)) + j - 1, 0, i32(p.h) - 1));
+    for (var j = taps.x; j < taps.y; j++) {
+        let iy = u32(clamp(i32(floor(at_y)) + (j - 1) * step_y, 0, i32(p.h) - 1));
         var row = 0.0;
-        for (var k = 0; k < 4; k++) {
-            let ix = u32(clamp(i32(floor(at_x)) + k - 1, 0, i32(p.w) - 1));
+        for (var k = taps.x; k < taps.y; k++) {
+            let ix = u32(clamp(i32(floor(at_x)) + (k - 1) * step_x, 0, i32(p.w) - 1));
             row += wx[k] * x[((n * p.h + iy) * p.w + ix) * p.c + c];
         }
         sum += wy[j] * row;

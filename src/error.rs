@@ -23,6 +23,14 @@ pub enum Error {
     /// Work that failed without a file to blame.
     #[error("{0}")]
     Failed(String),
+    /// NaN, an infinity, or what f16 would make one, where only finite numbers may be.
+    #[error("{what}: expected finite numbers, found {found} at element {index}; {advice}")]
+    NotFinite {
+        what: String,
+        found: f32,
+        index: usize,
+        advice: &'static str,
+    },
     /// The device ran out of memory.
     #[error(
         "out of memory on {device}: {bytes} bytes beside the {in_use} in use could not be allocated{limit}; use a smaller train.batch or input.image_size, or `--device cpu`"
@@ -61,6 +69,31 @@ impl Error {
 
     pub fn failed(message: impl Into<String>) -> Self {
         Self::Failed(message.into())
+    }
+
+    /// Looks whether every value is a number, and in size below `limit`; `told` gives what they are and what to do.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] for the first that is not.
+    pub fn check_finite(
+        values: &[f32],
+        limit: f32,
+        told: impl FnOnce() -> (String, &'static str),
+    ) -> Result<()> {
+        // NaN is below nothing.
+        let holds = |value: &f32| value.abs() < limit;
+        // Not `all`, which stops at the first: such a loop is not vectorised.
+        if values.iter().fold(true, |all, value| all & holds(value)) {
+            return Ok(());
+        }
+        let index = values.iter().take_while(|value| holds(value)).count();
+        let (what, advice) = told();
+        Err(Self::NotFinite {
+            what,
+            found: values[index],
+            index,
+            advice,
+        })
     }
 
     /// 2 for wrong usage, 1 for failed work.

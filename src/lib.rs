@@ -87,6 +87,11 @@
 //! - Matrix units run 8×8×8 in f32 and, in f16, 16×16×16 or 8×8×8 from one shader (and another for the gradient of
 //!   weights, f16 alone). On a real GPU 16×16×16 ran, on the llvmpipe of Mesa 26.2 8×8×8 in f16; for older
 //!   drivers a test replaces the matrices with arrays. Metal lists 8×8×8, but with subgroups of 4 to 64: not used.
+//! - NaN and infinities are on the CPU what they are in PyTorch (but Winograd's tiles mix pixels, so that an
+//!   infinity makes its neighbours NaN). WGSL lets a compiler take it that there are none, so a GPU gets none: they, and in f16
+//!   what is too large for it, are refused where data is uploaded ([`tensor::Tensor::new`]). Where a sum overflows there,
+//!   kernels compare so that NaN stays NaN on the devices that were tried, and the host looks at what it reads: features,
+//!   losses, maps, scores and, in f16, the inverse of a flow are finite, or an error ([`Error::NotFinite`]).
 //! - Kernels run without run-time checks of bounds, loops and divisions: they cost 12 to 30 % on an H100.
 //!   The self-test runs every kernel on odd sizes, and its memory holds NaN before.
 //!

@@ -152,23 +152,20 @@ impl std::fmt::Debug for Tensor {
 }
 
 impl Tensor {
-    /// Takes host data to a device.
+    /// Takes host data to a device. A GPU gets finite numbers alone.
     ///
     /// # Errors
-    /// [`Error::Shape`] when the lengths differ, [`Error::OutOfMemory`].
+    /// [`Error::Shape`] when the lengths differ, [`Error::NotFinite`], [`Error::OutOfMemory`].
     pub fn new(device: &Device, shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
         let shape = shape.into();
         if data.len() != shape.len() {
             let found = format!("{} elements", data.len());
-            return Err(Error::shape(
-                "tensor",
-                format!("{} elements for {shape}", shape.len()),
-                found,
-            ));
+            let expected = format!("{} elements for {shape}", shape.len());
+            return Err(Error::shape("tensor", expected, found));
         }
         Ok(match device {
             Device::Cpu => Self::host_tensor(shape, data),
-            Device::Gpu(gpu) => Self::gpu_tensor(gpu, shape, gpu.upload(&data)?),
+            Device::Gpu(gpu) => Self::gpu_tensor(gpu, shape, upload(gpu, gpu.is_half(), &data)?),
         })
     }
 
@@ -180,7 +177,7 @@ impl Tensor {
         match device {
             Device::Gpu(gpu) if gpu.is_half() => {
                 let host = Self::new(&Device::Cpu, shape, data)?;
-                let buffer = gpu.upload_f32(host.host())?;
+                let buffer = upload(gpu, false, host.host())?;
                 Ok(Self::gpu_tensor(gpu, host.shape, buffer))
             }
             _ => Self::new(device, shape, data),
@@ -205,7 +202,7 @@ impl Tensor {
     /// As [`Tensor::new`].
     pub fn parameter(device: &Device, shape: impl Into<Shape>, data: Vec<f32>) -> Result<Self> {
         let exact = match device {
-            Device::Gpu(gpu) if gpu.is_half() => Some(Arc::new(gpu.upload_f32(&data)?)),
+            Device::Gpu(gpu) if gpu.is_half() => Some(Arc::new(upload(gpu, false, &data)?)),
             _ => None,
         };
         Ok(Self {
@@ -217,7 +214,7 @@ impl Tensor {
     /// A tensor whose elements are all `value`.
     ///
     /// # Errors
-    /// [`Error::OutOfMemory`].
+    /// As [`Tensor::new`].
     pub fn full(device: &Device, shape: impl Into<Shape>, value: f32) -> Result<Self> {
         let shape = shape.into();
         Self::new(device, shape, vec![value; shape.len()])
@@ -470,6 +467,20 @@ impl Tensor {
             Storage::Gpu(buffer) => Arc::as_ptr(buffer) as usize,
         }
     }
+}
+
+/// To a GPU, where WGSL lets compilers take it that there are neither NaN nor infinities: none may come there, nor
+/// what f16 makes one of.
+fn upload(gpu: &Arc<Gpu>, half: bool, data: &[f32]) -> Result<Buffer> {
+    let check = |limit, advice| {
+        Error::check_finite(data, limit, || (format!("data for {}", gpu.name()), advice))
+    };
+    check(f32::INFINITY, "correct them, or use `--device cpu`")?;
+    if !half {
+        return gpu.upload_f32(data);
+    }
+    check(65520.0, "f16 ends at 65504: use `--precision f32`")?;
+    gpu.upload(data)
 }
 
 /// The device that all operands of `op` share.

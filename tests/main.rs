@@ -18,6 +18,7 @@ mod launches;
 mod memory;
 mod mixed;
 mod namings;
+mod not_finite;
 mod operators;
 mod profile;
 mod properties;

@@ -11,7 +11,9 @@ const CHUNK: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     Identity,
-    /// max(x, 0) + slope·min(x, 0); slope 0 is ReLU.
+    /// max(x, 0)
+    Relu,
+    /// max(x, 0) + slope·min(x, 0); with slope 0, unlike ReLU, −∞ becomes NaN.
     LeakyRelu(f32),
     /// x·sigmoid(x)
     Silu,
@@ -21,8 +23,6 @@ pub enum Activation {
 }
 
 impl Activation {
-    pub const RELU: Self = Self::LeakyRelu(0.0);
-
     /// The number that shaders know it by (`activate` in `shaders/prelude.wgsl`).
     pub fn kind(self) -> u32 {
         match self {
@@ -31,6 +31,7 @@ impl Activation {
             Self::Silu => 2,
             Self::Sigmoid => 3,
             Self::Relu6 => 4,
+            Self::Relu => 5,
         }
     }
 
@@ -46,6 +47,10 @@ impl Activation {
     pub fn apply(self, row: &mut [f32]) {
         match self {
             Self::Identity => {}
+            // Not `f32::max`, for which NaN is less than 0.
+            Self::Relu => row
+                .iter_mut()
+                .for_each(|x| *x = if *x <= 0.0 { 0.0 } else { *x }),
             Self::LeakyRelu(slope) => row
                 .iter_mut()
                 .for_each(|x| *x = if *x > 0.0 { *x } else { slope * *x }),
@@ -61,6 +66,7 @@ impl Activation {
     pub fn known<R>(self, work: impl FnOnce(Self) -> R) -> R {
         match self {
             Self::Identity => work(Self::Identity),
+            Self::Relu => work(Self::Relu),
             Self::LeakyRelu(slope) => work(Self::LeakyRelu(slope)),
             Self::Silu => work(Self::Silu),
             Self::Sigmoid => work(Self::Sigmoid),
@@ -74,42 +80,49 @@ impl Activation {
         let one = V::splat(1.0);
         match self {
             Self::Identity => x,
+            // In this order NaN stays NaN, here and below.
+            Self::Relu => V::splat(0.0).max(x),
             Self::LeakyRelu(slope) => {
                 let zero = V::splat(0.0);
-                // In this order NaN stays NaN.
                 V::splat(slope).mul_add(zero.min(x), zero.max(x))
             }
             Self::Silu => x.div(one.add(x.exp_neg())),
             Self::Sigmoid => one.div(one.add(x.exp_neg())),
-            // In this order NaN stays NaN.
             Self::Relu6 => V::splat(6.0).min(V::splat(0.0).max(x)),
         }
     }
 
-    /// Its derivative at x.
+    /// grad times its derivative at x; where that is 0 or 1 by the side of a kink, grad is chosen and not multiplied.
     #[inline(always)]
-    fn derivative(self, x: f32) -> f32 {
+    fn gradient(self, x: f32, grad: f32) -> f32 {
         let sigmoid = 1.0 / (1.0 + exp(-x));
         match self {
-            Self::Identity => 1.0,
-            Self::LeakyRelu(slope) => {
-                if x > 0.0 {
-                    1.0
+            Self::Identity => grad,
+            Self::Relu => {
+                if x <= 0.0 {
+                    0.0
                 } else {
-                    slope
+                    grad
                 }
             }
-            Self::Silu => sigmoid * (1.0 + x * (1.0 - sigmoid)),
+            Self::LeakyRelu(slope) => {
+                if x > 0.0 {
+                    grad
+                } else {
+                    slope * grad
+                }
+            }
+            Self::Silu => grad * (sigmoid * (1.0 + x * (1.0 - sigmoid))),
             // Not σ·(1 − σ), which cancels where σ is near 1.
             Self::Sigmoid => {
                 let e = exp(-x.abs());
-                e / ((1.0 + e) * (1.0 + e))
+                grad * (e / ((1.0 + e) * (1.0 + e)))
             }
             Self::Relu6 => {
-                if x > 0.0 && x < 6.0 {
-                    1.0
-                } else {
+                if x <= 0.0 || x >= 6.0 {
                     0.0
+                } else {
+                    grad
                 }
             }
         }
@@ -146,7 +159,7 @@ pub fn backward(x: &[f32], grad: &[f32], activation: Activation) -> Vec<f32> {
                 || {
                     dx.iter_mut()
                         .zip(x)
-                        .for_each(|(d, &x)| *d *= activation.derivative(x))
+                        .for_each(|(d, &x)| *d = activation.gradient(x, *d))
                 },
             )
         });

@@ -17,7 +17,7 @@ pub struct Params {
     pub bicubic: u32,
 }
 
-/// Four source indices and their weights.
+/// Source indices and their weights: the middle two of four where it is bilinear.
 type Taps = [(usize, f32); 4];
 
 impl Params {
@@ -31,8 +31,10 @@ impl Params {
             1 => [far(1.0 + f), near(f), near(1.0 - f), far(2.0 - f)],
             _ => [0.0, 1.0 - f, f, 0.0],
         };
-        let index =
-            |i: usize| (at.floor() as i64 + i as i64 - 1).clamp(0, size as i64 - 1) as usize;
+        // Where a pixel becomes one, bilinear looks at no neighbour: a weight of 0 times infinity is NaN.
+        let copied = self.bicubic == 0 && size == out_size;
+        let step = |i: usize| if copied { 0 } else { i as i64 - 1 };
+        let index = |i: usize| (at.floor() as i64 + step(i)).clamp(0, size as i64 - 1) as usize;
         [0, 1, 2, 3].map(|i| (index(i), weights[i] as f32))
     }
 }
@@ -43,6 +45,7 @@ pub fn resize(x: &[f32], params: &Params) -> Vec<f32> {
     let columns: Vec<Taps> = (0..out_w)
         .map(|ox| params.taps(ox, params.w, params.out_w))
         .collect();
+    let bicubic = params.bicubic == 1;
     let mut y = take(params.n as usize * out_h * out_w * c);
     let rows = y.par_chunks_exact_mut(out_w * c).enumerate();
     rows.for_each_init(
@@ -50,14 +53,15 @@ pub fn resize(x: &[f32], params: &Params) -> Vec<f32> {
         |between, (row, y)| {
             let sample = row / out_h * h;
             between.fill(0.0);
-            for (iy, wy) in params.taps(row % out_h, params.h, params.out_h) {
+            let taps = params.taps(row % out_h, params.h, params.out_h);
+            for &(iy, wy) in if bicubic { &taps[..] } else { &taps[1..3] } {
                 let x = &x[(sample + iy) * w * c..][..w * c];
                 between.iter_mut().zip(x).for_each(|(b, x)| *b += wy * x);
             }
             for (y, taps) in y.chunks_exact_mut(c).zip(&columns) {
                 for (i, y) in y.iter_mut().enumerate() {
                     let [p, q, r, s] = taps.map(|(ix, wx)| wx * between[ix * c + i]);
-                    *y = p + q + r + s;
+                    *y = if bicubic { p + q + r + s } else { q + r };
                 }
             }
         },

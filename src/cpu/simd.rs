@@ -29,10 +29,12 @@ fn avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
-/// eˣ to 2 ulp, without a call, so that loops around it vectorise (Cephes' polynomial).
+/// eˣ to 2 ulp, without a call, so that loops around it vectorise (Cephes' polynomial); 0 from −87.7 down, infinite
+/// from 88.4 up.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    let x = x.clamp(-87.0, 88.0);
+    // At the ends n is −127 and 128, of which the last line makes 0 and infinity.
+    let x = x.clamp(-88.0, 88.72);
     let n = (x * std::f32::consts::LOG2_E + 0.5).floor();
     // ln 2 in two parts, so that the reduction is exact.
     let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
@@ -93,5 +95,8 @@ mod tests {
                 "exp({x}) = {fast}, not {exact}"
             );
         }
+        assert_eq!(super::exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(super::exp(f32::INFINITY), f32::INFINITY);
+        assert!(super::exp(f32::NAN).is_nan());
     }
 }

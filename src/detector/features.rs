@@ -290,7 +290,7 @@ impl Extractor {
     /// that cannot be written costs time, not the run.
     ///
     /// # Errors
-    /// As the operators.
+    /// As the operators; [`Error::NotFinite`] where a picture's are not.
     pub fn features(&self, part: Part, cache: Option<&Cache>) -> Result<Features> {
         let _step = step("features");
         let side = self.side();
@@ -338,13 +338,21 @@ impl Extractor {
         picture: Picture,
         cache: Option<&Cache>,
     ) -> Result<Vec<f32>> {
-        let (pixels, key) = match picture {
-            Picture::Known(features) => return Ok(features),
-            Picture::New(pixels, key, _) => (pixels, key),
+        let (features, key) = match picture {
+            Picture::Known(features) => (features, None),
+            Picture::New(pixels, key, _) => {
+                let size = self.image_side(net);
+                let x = Tensor::new(&self.device, [1, size, size, 3], pixels)?;
+                (net.forward(&x)?.to_vec()?, key)
+            }
         };
-        let size = self.image_side(net);
-        let x = Tensor::new(&self.device, [1, size, size, 3], pixels)?;
-        let features = net.forward(&x)?.to_vec()?;
+        let advice = match self.device.is_half() {
+            true => "something became too large for f16: use `--precision f32`",
+            false => "the backbone's weights are out of all proportion: use others",
+        };
+        Error::check_finite(&features, f32::INFINITY, || {
+            ("the features of a picture".into(), advice)
+        })?;
         if let (Some(cache), Some(key)) = (cache, key)
             && let Err(error) = cache.put(&key, &self.picture_shape(net), &features)
             && cache.is_first_failure()

@@ -60,7 +60,7 @@ impl Detector {
     /// Scores one part.
     ///
     /// # Errors
-    /// As the operators; a map that is not finite.
+    /// As the operators; [`Error::NotFinite`] for a map or a score that is not.
     pub fn score(&self, features: &Features) -> Result<Scored> {
         let _step = step("score");
         let low = self.map(features)?;
@@ -78,10 +78,13 @@ impl Detector {
             ImageScore::Auto if self.config.input.modality.has_depth() => max,
             ImageScore::Auto => mean,
         };
-        if !map.iter().all(|value| value.is_finite()) {
-            let message = "the anomaly map has values that are no numbers: the features are out of \
-                           all proportion, or the model is damaged";
-            return Err(Error::failed(message));
+        // Or NaN, which is above no threshold, would be a verdict.
+        let advice = match self.device.is_half() {
+            true => "something became too large for f16: use `--precision f32`",
+            false => "the features are out of all proportion, or the model is damaged",
+        };
+        for (what, values) in [("the anomaly map", &map[..]), ("the score", &[score])] {
+            Error::check_finite(values, f32::INFINITY, || (what.into(), advice))?;
         }
         Ok(Scored {
             map,

@@ -86,7 +86,7 @@ impl Subnet {
             tape,
             half,
             Conv2d {
-                activation: Activation::RELU,
+                activation: Activation::Relu,
                 ..conv
             },
         )?;
@@ -224,11 +224,28 @@ impl RealNvp {
         with_log_det(Some(join(tape, &parts, halves, None)?), log_det)
     }
 
-    /// Undoes [`RealNvp::forward`]; the log-determinant is that of the inverse.
+    /// Undoes [`RealNvp::forward`]; the log-determinant is that of the inverse. In f16 the result is read, to see
+    /// whether it fits: unlike the forward direction the inverse clamps nothing.
     ///
     /// # Errors
-    /// As the operators.
+    /// As the operators; [`Error::NotFinite`] where the inverse is too large for f16.
     pub fn inverse(&self, tape: &Tape, z: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
+        let (x, log_det) = self.undo(tape, z, condition)?;
+        if x.tensor().is_half() {
+            // What overflowed on the way is still there: no coupling and no permutation makes it finite again. A device
+            // may round it to the largest number instead of infinity.
+            let read = Tensor::all_to_vec(&[x.tensor(), log_det.tensor()])?;
+            for (values, limit) in read.iter().zip([65504.0, f32::INFINITY]) {
+                Error::check_finite(values, limit, || {
+                    let advice = "it is too large for f16: use `--precision f32`";
+                    ("the inverse of the flow".into(), advice)
+                })?;
+            }
+        }
+        Ok((x, log_det))
+    }
+
+    fn undo(&self, tape: &Tape, z: &Var, condition: Option<&Var>) -> Result<(Var, Var)> {
         let halves = self.halves();
         let alpha = self.config.alpha;
         let (mut y1, mut y2) = halve(tape, std::slice::from_ref(z), halves, None, condition)?;

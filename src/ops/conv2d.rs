@@ -189,12 +189,12 @@ pub fn conv2d(
     let differentiable = match f {
         Activation::Identity => true,
         Activation::LeakyRelu(slope) => slope >= 0.0 && residual.is_none(),
-        Activation::Relu6 => residual.is_none(),
+        Activation::Relu | Activation::Relu6 => residual.is_none(),
         Activation::Silu | Activation::Sigmoid => false,
     };
     if !differentiable && tape.is_training() && inputs.iter().any(|v| v.is_recorded()) {
         let expected =
-            "identity, or leaky ReLU or ReLU6 without residual, where a gradient is wanted";
+            "identity, or ReLU, leaky ReLU or ReLU6 without residual, where a gradient is wanted";
         return Err(Error::shape(
             NAME,
             expected,

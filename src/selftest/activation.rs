@@ -7,7 +7,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (name, f) in [
         ("identity", Activation::Identity),
-        ("relu", Activation::RELU),
+        ("relu", Activation::Relu),
         ("leaky_relu 0.2", Activation::LeakyRelu(0.2)),
         ("silu", Activation::Silu),
         ("sigmoid", Activation::Sigmoid),
@@ -33,7 +33,11 @@ pub fn cases() -> Vec<Case> {
 pub fn formula(f: Activation, x: f64) -> f64 {
     match f {
         Activation::Identity => x,
-        Activation::LeakyRelu(slope) => x.max(0.0) + slope as f64 * x.min(0.0),
+        // By comparisons, as NaN is to stay NaN.
+        Activation::Relu if x <= 0.0 => 0.0,
+        Activation::Relu => x,
+        Activation::LeakyRelu(slope) if x <= 0.0 => f64::from(slope) * x,
+        Activation::LeakyRelu(_) => x,
         Activation::Silu => x / (1.0 + (-x).exp()),
         Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
         Activation::Relu6 => x.clamp(0.0, 6.0),

@@ -75,7 +75,7 @@ pub fn cases() -> Vec<Case> {
             [2, 4, 5, 3],
             [3, 3],
             4,
-            with(Activation::RELU, replicate(1)),
+            with(Activation::Relu, replicate(1)),
             false,
         ),
         geometry(
@@ -135,7 +135,7 @@ pub fn cases() -> Vec<Case> {
             [1, 9, 7, 66],
             [5, 5],
             17,
-            with(Activation::RELU, replicate(2)),
+            with(Activation::Relu, replicate(2)),
             false,
         ),
         geometry(

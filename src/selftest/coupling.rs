@@ -102,7 +102,7 @@ fn reference(i: &[Array], alpha: f64, inverse: bool) -> Vec<Array> {
         *y = if inverse {
             (*y - t) * (-l).exp()
         } else {
-            *y * l.exp() + t
+            (*y * l.exp() + t).clamp(-1e6, 1e6)
         };
         log_det.data[pixel] += if inverse { -l } else { l };
     }

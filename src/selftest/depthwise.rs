@@ -32,7 +32,7 @@ pub fn cases() -> Vec<Case> {
             "5x5 stride 2, asymmetric",
             [2, 8, 6, 70],
             5,
-            conv(2, Padding::asymmetric(1, 2), Activation::RELU),
+            conv(2, Padding::asymmetric(1, 2), Activation::Relu),
         ),
         (
             "wide, one pixel",
@@ -74,7 +74,7 @@ pub fn cases() -> Vec<Case> {
             "3x3 stride 3, several tiles",
             [2, 16, 31, 5],
             3,
-            conv(3, Padding::asymmetric(1, 0), Activation::RELU),
+            conv(3, Padding::asymmetric(1, 0), Activation::Relu),
         ),
         (
             "relu6, stride 2",

@@ -41,14 +41,20 @@ fn reference(x: &Array, shape: [usize; 4], filter: Filter) -> Array {
     let size = x.shape.dims();
     let along = |out: usize, size: usize, out_size: usize| -> Vec<(usize, f64)> {
         let at = (out as f64 + 0.5) * size as f64 / out_size as f64 - 0.5;
-        let taps = (at.floor() as i64 - 1)..=(at.floor() as i64 + 2);
-        taps.map(|i| {
-            (
-                i.clamp(0, size as i64 - 1) as usize,
-                kernel(at - i as f64, filter),
-            )
-        })
-        .collect()
+        let at = match filter {
+            Filter::Bilinear => at.max(0.0),
+            Filter::Bicubic => at,
+        };
+        // Bilinear has two taps, which are one where a pixel becomes one: a weight of 0 times infinity is NaN.
+        let (reach, step) = match filter {
+            Filter::Bilinear => (0..=1, i64::from(size != out_size)),
+            Filter::Bicubic => (-1..=2, 1),
+        };
+        let near = at.floor();
+        let index = |i: i64| (near as i64 + i * step).clamp(0, size as i64 - 1) as usize;
+        reach
+            .map(|i| (index(i), kernel(at - near - i as f64, filter)))
+            .collect()
     };
     for (n, oy, ox, c) in indices(shape) {
         for (iy, wy) in along(oy, size[1], shape[1]) {

@@ -131,7 +131,7 @@ fn run(op: &str, call: &Call) -> Ran {
             ];
             (outputs, vec![("dx", xt), ("dweight", wt), ("dbias", bt)])
         }
-        "relu" => pointwise(Activation::RELU),
+        "relu" => pointwise(Activation::Relu),
         "relu6" => pointwise(Activation::Relu6),
         "silu" => pointwise(Activation::Silu),
         "sigmoid" => pointwise(Activation::Sigmoid),
