@@ -101,6 +101,12 @@ pub fn fit(
     if let Some(line) = backbone::line(&extractor) {
         eprintln!("{line}");
     }
+    let white = extractor.config().input.white;
+    if white != config.input.white
+        && let Some(note) = white.note()
+    {
+        eprintln!("note: {note}");
+    }
     if let Some(limit) = max_memory
         && let Some(batch) = extractor.limit_memory(good.len() + held_out.len(), limit)?
     {

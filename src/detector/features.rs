@@ -1,7 +1,8 @@
 //! From files to the maps that teacher and student see.
 
 use super::backbone::{Choice, check_picture};
-use super::config::{self, Config};
+use super::config::{self, Config, White};
+use super::white;
 use crate::data::{
     Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Key, Rgb, preprocess,
     resize::Resize,
@@ -16,7 +17,7 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Counts up when the same picture gives other features: old cache entries are then not found.
-const FEATURES: u32 = 4;
+const FEATURES: u32 = 5;
 
 /// Pictures that a seeded backbone is calibrated on, all at once, and their pixels at most: of large ones fewer.
 const CALIBRATION_PICTURES: usize = 8;
@@ -95,6 +96,9 @@ impl Extractor {
         }
         let choice = Choice::new(config, source)?;
         extractor.config = choice.config;
+        if extractor.config.input.white == White::Auto {
+            extractor.config.input.white = white::auto(pictures)?;
+        }
         let (network, padding) = (choice.network, padding(config.backbone.padding));
         match choice.weights {
             Some(weights) => {
@@ -114,7 +118,7 @@ impl Extractor {
                 let chosen = pictures.iter().step_by(step);
                 let mut batch = Vec::new();
                 for path in chosen.clone() {
-                    batch.extend(extractor.picture(&net, path)?);
+                    batch.extend(extractor.picture(&net, path)?.0);
                 }
                 let shape = [chosen.count(), side, side, 3];
                 net.calibrate(&Tensor::new(&Device::Cpu, shape, batch)?)?;
@@ -169,13 +173,15 @@ impl Extractor {
         }
     }
 
-    /// A picture at the size of the input, normalised, `[side,side,3]`.
-    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<Vec<f32>> {
+    /// A picture at the size of the input, normalised, `[side,side,3]`, and by how much it exceeds white.
+    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<(Vec<f32>, Option<f32>)> {
         let side = self.image_side(net);
         let normalisation = &net.backbone().normalisation;
         let resize = resize(self.config.input.resize);
-        let (picture, _) = Rgb::load(path)?.fit(side, side, resize, normalisation);
-        Ok(picture.normalize(normalisation))
+        let picture = Rgb::load(path, self.config.input.white())?;
+        let excess = picture.brightest().filter(|&brightest| brightest > 1.0);
+        let (fitted, _) = picture.fit(side, side, resize, normalisation);
+        Ok((fitted.normalize(normalisation), excess))
     }
 
     /// A depth map as the network sees it.
@@ -246,23 +252,38 @@ impl Extractor {
     ) -> Result<Picture> {
         // A seeded backbone is another one for every set of pictures.
         let Some(cache) = cache.filter(|_| !self.is_seeded()) else {
-            return Ok(Picture::New(self.picture(net, path)?, None));
+            return self.read_new(net, path, None);
         };
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         let precision = if self.device.is_half() { " f16" } else { "" };
         let how = format!(
-            "{FEATURES} {} taps {:?} {:?} {} {:?}{precision}",
+            "{FEATURES} {} taps {:?} {:?} {} {:?} {:?}{precision}",
             net.backbone().name,
             net.backbone().taps,
             net.padding(),
             self.image_side(net),
-            self.config.input.resize
+            self.config.input.resize,
+            self.config.input.white
         );
         let key = cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]);
-        Ok(match cache.get(&key, &self.picture_shape(net)) {
-            Some(features) => Picture::Known(features),
-            None => Picture::New(self.picture(net, path)?, Some(key)),
-        })
+        match cache.get(&key, &self.picture_shape(net)) {
+            Some(features) => Ok(Picture::Known(features)),
+            None => self.read_new(net, path, Some(key)),
+        }
+    }
+
+    /// Warns of a picture that exceeds white; out of the cache it would come without a warning.
+    fn read_new(&self, net: &EfficientNet, path: &Path, key: Option<Key>) -> Result<Picture> {
+        let (pixels, excess) = self.picture(net, path)?;
+        if let (Some(excess), Some(white)) = (excess, self.config.input.white()) {
+            tracing::warn!(
+                "{}: holds values up to {}, above the model's white ({white}): were the training pictures taken with \
+                 fewer bits? (input.white)",
+                path.display(),
+                excess * white
+            );
+        }
+        Ok(Picture::New(pixels, key.filter(|_| excess.is_none())))
     }
 
     fn picture_shape(&self, net: &EfficientNet) -> [usize; 3] {

@@ -13,6 +13,7 @@ mod model;
 mod score;
 mod standard;
 mod train;
+mod white;
 
 pub use ahead::read_ahead;
 pub use backbone::Choice;
