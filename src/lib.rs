@@ -33,6 +33,10 @@
 //!   networks that had not seen them, [`detector::folds`]), and pictures are learned in batches of 2. `thorough` is the same with
 //!   wider networks and a longer training. The presets `mvtec2d` and `mvtec3d` have none of this.
 //!   `benches/NOTEBOOK.md` has the experiments.
+//! - A TIFF's pages are read as plain numbers, whatever its tags call them, and its tiles whole; what the numbers mean is
+//!   decided here (`data::tiff`): the decoder refuses palettes, and loses the end of tiles that it reads row by row.
+//!   A file of another kind is named with how to convert it (`data::foreign`). White of more than 8 bits follows from
+//!   the training pictures (`input.white`).
 //! - Features of several blocks may be joined, the coarser maps stretched to the finest's size (`backbone.tap`).
 //! - A small backbone, `weights/efficientnet-lite0.safetensors`, is in the program (cargo's feature
 //!   `shipped-weights`; beside it our own, `astray-b0`) and is what `tiny` and the demo use where there is no

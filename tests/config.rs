@@ -66,7 +66,11 @@ fn presets_are_valid_and_survive_toml_and_json() {
             config.set(tap).unwrap();
             assert_eq!(from_text(&config.to_toml().unwrap()).unwrap(), config);
         }
-        for auto in ["backbone.tap=auto", "input.image_size=auto"] {
+        for auto in [
+            "backbone.tap=auto",
+            "input.image_size=auto",
+            "input.white=auto",
+        ] {
             config.set(auto).unwrap();
         }
         config.set("train.learning_rate=0.00031").unwrap();
@@ -85,6 +89,7 @@ fn every_choice_can_be_set() {
         "input.modality=depth",
         "input.image_size=512",
         "input.resize=letterbox",
+        "input.white=4095",
         "input.standardise=true",
         "depth.size=128",
         "depth.unshuffle=4",
@@ -194,6 +199,10 @@ fn wrong_values_are_refused_with_what_was_expected() {
             "expected \"auto\" or a whole number of pixels",
         ),
         (
+            "input.white=bright",
+            "expected \"auto\" or the value of white, such as 4095 for 12 bits",
+        ),
+        (
             "backbone.tap=last",
             "expected \"auto\", \"joined\", a block index",
         ),
@@ -214,6 +223,9 @@ fn combinations_that_cannot_work_are_refused() {
         (vec!["teacher.kernels=3,3,3,4"], "teacher.kernels"),
         (vec!["input.image_size=700"], "input.image_size"),
         (vec!["input.image_size=0"], "input.image_size"),
+        (vec!["input.white=0"], "input.white"),
+        (vec!["input.white=-1"], "input.white"),
+        (vec!["input.white=inf"], "input.white"),
         (vec!["depth.size=190"], "depth.size"),
         (vec!["depth.unshuffle=0"], "depth.unshuffle"),
         (

@@ -3,8 +3,10 @@
 //! input.
 
 mod depth;
+mod files;
 mod folders;
 mod layouts;
+mod tiffs;
 
 use std::io::Cursor;
 use std::path::Path;
@@ -165,7 +167,7 @@ fn sample_formats_are_kept() {
     save(&file("g16.TIF"), g16);
     let rgba = image::RgbaImage::from_raw(1, 1, vec![10, 20, 30, 0]).unwrap();
     save(&file("rgba.webp"), rgba);
-    let load = |name: &str| Rgb::load(&file(name)).unwrap().pixels;
+    let load = |name: &str| Rgb::load(&file(name), None).unwrap().pixels;
     assert_eq!(load("g8.png"), Pixels::U8(vec![0, 0, 0, 51, 51, 51]));
     assert_eq!(
         load("g16.png"),
@@ -176,7 +178,7 @@ fn sample_formats_are_kept() {
     assert_eq!(dimensions(&file("g8.png")).unwrap(), (2, 1));
     // 8 and 16 bit of the same shade give the same input.
     let normalized = |name: &str| {
-        let picture = Rgb::load(&file(name)).unwrap();
+        let picture = Rgb::load(&file(name), None).unwrap();
         picture.normalize(&Normalisation::IMAGENET)
     };
     let expected = [0.2f32 - 0.485, 0.2 - 0.456, 0.2 - 0.406];
@@ -207,19 +209,22 @@ fn bad_pictures_are_errors_that_name_the_file() {
         let bytes = bytes.into_inner();
         let path = folder.path().join(name);
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(Rgb::load(&path).unwrap().width, 64);
+        assert_eq!(Rgb::load(&path, None).unwrap().width, 64);
         for keep in [bytes.len() - 20, bytes.len() / 2, 30] {
             std::fs::write(&path, &bytes[..keep]).unwrap();
-            assert_error(Rgb::load(&path), &[name]);
+            assert_error(Rgb::load(&path, None), &[name]);
         }
     }
     let path = folder.path().join("text.png");
     std::fs::write(&path, "not a picture at all").unwrap();
-    assert_error(Rgb::load(&path), &["text.png", "not a picture"]);
+    assert_error(Rgb::load(&path, None), &["text.png", "not a picture"]);
     std::fs::write(&path, "").unwrap();
-    assert_error(Rgb::load(&path), &["text.png", "empty"]);
-    assert_error(Rgb::load(&folder.path().join("none.png")), &["none.png"]);
-    assert_error(Rgb::load(folder.path()), &["found a folder"]);
+    assert_error(Rgb::load(&path, None), &["text.png", "empty"]);
+    assert_error(
+        Rgb::load(&folder.path().join("none.png"), None),
+        &["none.png"],
+    );
+    assert_error(Rgb::load(folder.path(), None), &["found a folder"]);
 }
 
 #[test]
@@ -236,10 +241,10 @@ fn absurd_dimensions_are_refused_before_decoding() {
         bytes.extend(checksum.to_be_bytes());
         bytes.extend(b"\0\0\0\0IDAT\x35\xaf\x06\x1e\0\0\0\0IEND\xae\x42\x60\x82");
         std::fs::write(&path, &bytes).unwrap();
-        assert_error(Rgb::load(&path), &["huge.png"]);
+        assert_error(Rgb::load(&path, None), &["huge.png"]);
         assert_error(DepthMap::load(&path, &Meaning::default()), &["huge.png"]);
         if side == 20_000 {
-            assert_error(Rgb::load(&path), &["20000 x 20000", "16384"]);
+            assert_error(Rgb::load(&path, None), &["20000 x 20000", "16384"]);
         }
     }
 }
@@ -310,7 +315,7 @@ fn pictures_and_masks_are_turned_as_their_tag_says() {
             .write_image(&grey, 3, 2, image::ExtendedColorType::L8)
             .unwrap();
         std::fs::write(&path, bytes).unwrap();
-        let found = Rgb::load(&path).unwrap();
+        let found = Rgb::load(&path, None).unwrap();
         let first: Vec<u8> = found.to_u8().chunks_exact(3).map(|p| p[0]).collect();
         assert_eq!((&first[..], found.width), (expected, width), "{value}");
         assert_eq!(dimensions(&path).unwrap(), (width, 6 / width));

@@ -68,7 +68,12 @@ fn check(dataset: &Dataset, config: &Config) -> Checked {
     parts.extend(used(Use::Test, &dataset.test));
     let parts: Vec<(Use, &Sample)> = parts.iter().map(|(used, part)| (*used, part)).collect();
     let bar = Progress::new("look", parts.len());
-    let parts = facts(&parts, &config.depth.meaning(), || bar.inc());
+    let parts = facts(
+        &parts,
+        &config.depth.meaning(),
+        config.input.white(),
+        || bar.inc(),
+    );
     bar.finish();
     let tested = |is_defective| {
         let found = dataset

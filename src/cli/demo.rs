@@ -79,7 +79,7 @@ pub fn run(args: &Demo) -> Result<u8> {
         &scored,
         &metrics.results,
         level,
-        &config.depth.meaning(),
+        &detector.config,
         &args.out,
     )?;
     let summary = Summary::new(vec![metrics]);

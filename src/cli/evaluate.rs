@@ -55,9 +55,9 @@ pub fn run(args: &Evaluate) -> Result<u8> {
         notes.extend(metrics.reasons());
         cards.push(Card::of(&dataset.name, &detector)?);
         if args.report.is_some() {
-            let meaning = detector.config.depth.meaning();
+            let config = detector.config.clone();
             let level = detector.map_threshold;
-            to_show.push((dataset, scored, metrics.results.clone(), level, meaning));
+            to_show.push((dataset, scored, metrics.results.clone(), level, config));
         }
         all.push(metrics);
     }
@@ -65,9 +65,9 @@ pub fn run(args: &Evaluate) -> Result<u8> {
     if let Some(folder) = &args.report {
         notes.dedup();
         let mut samples = Vec::new();
-        for (dataset, scored, results, level, meaning) in &to_show {
+        for (dataset, scored, results, level, config) in &to_show {
             samples.extend(pictures::of_dataset(
-                dataset, scored, results, *level, meaning, folder,
+                dataset, scored, results, *level, config, folder,
             )?);
         }
         report(

@@ -1,7 +1,8 @@
 //! The pictures of an evaluated test set, for the report.
 
-use crate::data::{Dataset, DepthMap, Label, Meaning, Rgb, Sample};
+use crate::data::{Dataset, DepthMap, Label, Rgb, Sample};
 use crate::detector::Scored;
+use crate::detector::config::Config;
 use crate::evaluate::Tested;
 use crate::evaluate::overlay::{Overlay, write_map, write_png};
 use crate::evaluate::report::ReportSample;
@@ -9,8 +10,8 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Writes input, heat map, raw map and ground truth of every test part into `folder`/images, and
-/// describes them for the report. `level` is the detector's `map_threshold`, `meaning` that of
-/// depth maps.
+/// describes them for the report. `level` is the detector's `map_threshold`, `config` its
+/// configuration.
 ///
 /// # Errors
 /// A file that cannot be read or written.
@@ -19,7 +20,7 @@ pub fn of_dataset(
     scored: &[Scored],
     results: &[Tested],
     level: Option<f32>,
-    meaning: &Meaning,
+    config: &Config,
     folder: &Path,
 ) -> Result<Vec<ReportSample>> {
     let images = folder.join("images");
@@ -27,7 +28,7 @@ pub fn of_dataset(
     let parts = dataset.test.iter().zip(scored).zip(results);
     parts
         .map(|((sample, result), tested)| {
-            let shown = of_sample(dataset, sample, result, level, meaning, &images)?;
+            let shown = of_sample(dataset, sample, result, level, config, &images)?;
             Ok(ReportSample {
                 p_value: tested.p_value,
                 regions: tested.regions.clone(),
@@ -53,14 +54,14 @@ pub fn overlay(level: Option<f32>, map: &[f32]) -> Overlay {
 pub fn background(
     rgb: Option<&Path>,
     depth: Option<&Path>,
-    meaning: &Meaning,
+    config: &Config,
 ) -> Result<(Vec<u8>, usize, usize)> {
     if let Some(path) = rgb {
-        let picture = Rgb::load(path)?;
+        let picture = Rgb::load(path, config.input.white())?;
         return Ok((picture.to_u8(), picture.height, picture.width));
     }
     let path = depth.ok_or_else(|| Error::failed("neither picture nor depth map"))?;
-    let map = DepthMap::load(path, meaning)?;
+    let map = DepthMap::load(path, &config.depth.meaning())?;
     let valid = || map.z.iter().copied().filter(|z| z.is_finite() && *z > 0.0);
     let (near, far) = (
         valid().fold(f32::MAX, f32::min),
@@ -83,7 +84,7 @@ fn of_sample(
     sample: &Sample,
     result: &Scored,
     level: Option<f32>,
-    meaning: &Meaning,
+    config: &Config,
     images: &Path,
 ) -> Result<ReportSample> {
     let safe: String = sample
@@ -113,7 +114,7 @@ fn of_sample(
         write_png(&images.join(&file), pixels, size)?;
         Ok(Some(format!("images/{file}")))
     };
-    let (ground, height, width) = background(rgb, depth, meaning)?;
+    let (ground, height, width) = background(rgb, depth, config)?;
     let size = (height, width);
     let overlay = overlay(level, &result.map);
     let heat = overlay.draw(&ground, size, &result.map, (result.height, result.width))?;
@@ -128,7 +129,7 @@ fn of_sample(
     };
     let depth = match depth {
         Some(path) => {
-            let (grey, h, w) = background(None, Some(path), meaning)?;
+            let (grey, h, w) = background(None, Some(path), config)?;
             write("depth", &grey, (h, w))?
         }
         None => None,

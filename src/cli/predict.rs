@@ -150,8 +150,7 @@ pub fn run_with(
             if let Some(folder) = &args.out {
                 std::fs::create_dir_all(folder).map_err(|e| Error::file(folder, e))?;
                 let stem = free_stem(path, &mut taken);
-                let (picture, height, width) =
-                    pictures::background(rgb, depth, &detector.config.depth.meaning())?;
+                let (picture, height, width) = pictures::background(rgb, depth, &detector.config)?;
                 let heat = pictures::overlay(detector.map_threshold, &result.map);
                 let pixels = heat.draw(
                     &picture,

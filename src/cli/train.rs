@@ -108,6 +108,12 @@ pub fn fit(
     if let Some(line) = backbone::line(&extractor) {
         eprintln!("{line}");
     }
+    let white = extractor.config().input.white;
+    if white != config.input.white
+        && let Some(note) = white.note()
+    {
+        eprintln!("note: {note}");
+    }
     if let Some(limit) = max_memory
         && let Some(batch) = extractor.limit_memory(good.len() + held_out.len(), limit)?
     {
@@ -117,10 +123,11 @@ pub fn fit(
         );
     }
     let parts = job::features(&extractor, &good, cache, "features")?;
-    let learned = Learned::of(&Dataset {
+    let learned_from = Dataset {
         train: good.clone(),
         ..dataset.clone()
-    })?;
+    };
+    let learned = Learned::of(&learned_from, extractor.config().input.white())?;
     // Before the training: a damaged file must not cost what was learned.
     let kept_back = names(&held_out);
     let held_out = job::features(&extractor, &held_out, cache, "held out")?;

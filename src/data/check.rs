@@ -6,9 +6,10 @@ pub use findings::{Finding, findings, quick};
 
 use super::dataset::Sample;
 use super::depth_map::{DepthMap, Meaning};
-use super::image::{Pixels, Rgb};
+use super::image::{Pixels, Rgb, SampleType};
 use super::look::Look;
 use super::mask::Mask;
+use crate::Result;
 use rayon::prelude::*;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -69,17 +70,22 @@ pub struct Facts {
     pub thumbnail: Option<Rgb>,
 }
 
-/// Reads every part; what cannot be read is a problem of its part. `done` is told of each.
-pub fn facts(parts: &[(Use, &Sample)], meaning: &Meaning, done: impl Fn() + Sync) -> Vec<Facts> {
+/// Reads every part; what cannot be read is a problem of its part. `white` as in [`Rgb::load`]; `done` is told of each.
+pub fn facts(
+    parts: &[(Use, &Sample)],
+    meaning: &Meaning,
+    white: Option<f32>,
+    done: impl Fn() + Sync,
+) -> Vec<Facts> {
     let read = parts.par_iter().map(|(used, sample)| {
-        let facts = of(*used, sample, meaning);
+        let facts = of(*used, sample, meaning, white);
         done();
         facts
     });
     read.collect()
 }
 
-fn of(used: Use, sample: &Sample, meaning: &Meaning) -> Facts {
+fn of(used: Use, sample: &Sample, meaning: &Meaning, white: Option<f32>) -> Facts {
     let mut facts = Facts {
         name: sample.name.clone(),
         used,
@@ -99,7 +105,7 @@ fn of(used: Use, sample: &Sample, meaning: &Meaning) -> Facts {
         facts.depth(path, meaning);
     }
     if let Some(path) = &sample.rgb {
-        facts.picture(path);
+        facts.picture(path, white);
     }
     if let (Some((width, height)), true) = (facts.size, sample.mask.is_some()) {
         facts.mask = match sample.load_mask(width, height) {
@@ -125,13 +131,13 @@ impl Facts {
             .map(|bytes| Sha256::digest(&bytes).into());
     }
 
-    fn picture(&mut self, path: &Path) {
+    fn picture(&mut self, path: &Path, white: Option<f32>) {
         let depth = self.size;
         self.size = None;
         self.sha256 = std::fs::read(path)
             .ok()
             .map(|bytes| Sha256::digest(&bytes).into());
-        let picture = match Rgb::load(path) {
+        let picture = match loaded(path, white) {
             Ok(picture) => picture,
             Err(error) => return self.problems.push(error.to_string()),
         };
@@ -159,6 +165,14 @@ impl Facts {
         let apart = depth.and_then(|depth| unpaired((width, height), depth));
         self.problems.extend(apart);
     }
+}
+
+/// Floats whose white is not known yet are compared as if they had 16 bits.
+fn loaded(path: &Path, white: Option<f32>) -> Result<Rgb> {
+    Rgb::load(path, white).or_else(|error| match SampleType::of(path) {
+        Ok(SampleType::F32) => Rgb::load(path, Some(65_535.0)),
+        _ => Err(error),
+    })
 }
 
 /// Why a picture and a depth map, each of a width and a height, cannot show the same part, in words.

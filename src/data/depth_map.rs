@@ -1,16 +1,15 @@
 //! Loading depth maps: xyz TIFF of MVTec 3D-AD, float TIFF, 16-bit PNG and TIFF.
 
-use std::io::Cursor;
 use std::path::Path;
 use std::sync::Once;
 
 use ::image::DynamicImage;
 use ::image::metadata::Orientation;
 use serde::{Deserialize, Serialize};
-use tiff::decoder::{Decoder, DecodingResult, Limits};
-use tiff::tags::Tag;
+use tiff::decoder::DecodingResult;
 
-use super::image::{MAX_BYTES, MAX_SIDE, decode, dimensions, is_turned, read};
+use super::image::{decode, dimensions, is_turned, read};
+use super::tiff::{PAGES, Tiff, is_tiff};
 use crate::kernel::step;
 use crate::{Error, Result};
 
@@ -115,16 +114,7 @@ impl DepthMap {
     /// # Errors
     /// A file that is no picture.
     pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-        let bytes = read(path)?;
-        if !is_tiff(&bytes) {
-            return dimensions(path);
-        }
-        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(|e| undecoded(path, &e))?;
-        let (width, height) = decoder.dimensions().map_err(|e| undecoded(path, &e))?;
-        Ok(match is_turned(orientation(&mut decoder, path)?) {
-            true => (height as usize, width as usize),
-            false => (width as usize, height as usize),
-        })
+        dimensions(path)
     }
 
     /// Whether any pixel was measured at all.
@@ -218,26 +208,6 @@ impl Raw {
     }
 }
 
-fn is_tiff(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"II") || bytes.starts_with(b"MM")
-}
-
-fn undecoded(path: &Path, error: &tiff::TiffError) -> Error {
-    Error::file(
-        path,
-        format!("cannot be decoded, damaged or cut short: {error}"),
-    )
-}
-
-/// How a TIFF's first page is turned; a tag that says nothing known leaves it.
-fn orientation(decoder: &mut Decoder<Cursor<Vec<u8>>>, path: &Path) -> Result<Orientation> {
-    let tag = decoder.find_tag(Tag::Orientation);
-    let tag = tag.map_err(|e| undecoded(path, &e))?;
-    Ok(tag
-        .and_then(|tag| Orientation::from_exif(tag.into_u16().ok()?.try_into().ok()?))
-        .unwrap_or(Orientation::NoTransforms))
-}
-
 fn load_picture(path: &Path) -> Result<Raw> {
     match decode(path)? {
         // It is turned already.
@@ -258,36 +228,20 @@ fn load_picture(path: &Path) -> Result<Raw> {
 }
 
 fn load_tiff(path: &Path, bytes: Vec<u8>) -> Result<Raw> {
-    let fail = |e: tiff::TiffError| undecoded(path, &e);
-    let mut limits = Limits::default();
-    limits.decoding_buffer_size = MAX_BYTES as usize;
-    limits.intermediate_buffer_size = MAX_BYTES as usize;
-    let mut decoder = Decoder::new(Cursor::new(bytes))
-        .map_err(fail)?
-        .with_limits(limits);
-    let size = decoder.dimensions().map_err(fail)?;
-    if size.0 == 0 || size.1 == 0 || size.0 > MAX_SIDE || size.1 > MAX_SIDE {
-        return Err(Error::file(
-            path,
-            format!(
-                "the header announces {} x {} pixels; expected 1 to {MAX_SIDE} per side",
-                size.0, size.1
-            ),
-        ));
-    }
-    let (width, height) = (size.0 as usize, size.1 as usize);
-    let orientation = orientation(&mut decoder, path)?;
-    let mut data = DecodingResult::F32(Vec::new());
-    let layout = decoder.read_image_to_buffer(&mut data).map_err(fail)?;
-    let color = decoder.colortype().ok();
+    let mut tiff = Tiff::open(path, bytes)?;
+    let orientation = tiff.orientation()?;
+    let (width, height) = (tiff.page()?.width, tiff.page()?.height);
+    let (bits, channels) = tiff.samples()?;
+    let mut numbers = tiff.read()?;
     // x, y and z may be a page each.
     let mut pages = 1;
-    while decoder.more_images() {
-        decoder.next_image().map_err(fail)?;
+    while tiff.has_more_pages() {
+        tiff.next_page()?;
         pages += 1;
+        let page = tiff.page()?;
         let is_alike =
-            decoder.dimensions().map_err(fail)? == size && decoder.colortype().ok() == color;
-        if pages > 3 || !is_alike {
+            (page.width, page.height) == (width, height) && tiff.samples()? == (bits, channels);
+        if pages > PAGES || !is_alike {
             let message = format!(
                 "has more pages than one (number {pages} {}); expected one, or x, y and z of one size",
                 if is_alike {
@@ -298,13 +252,16 @@ fn load_tiff(path: &Path, bytes: Vec<u8>) -> Result<Raw> {
             );
             return Err(Error::file(path, message));
         }
-        decoder.read_image_to_buffer(&mut data).map_err(fail)?;
+        numbers = tiff.read()?;
     }
+    let is_planar = numbers.planes > 1;
+    let data = numbers.data;
     let pixels = width * height;
     let samples = match (&data, pages) {
-        (DecodingResult::F32(v), 1 | 3) => z_channel(v, pixels, layout.planes > 1, pages)
-            .map(|z| z.into_iter().map(f64::from).collect()),
-        (DecodingResult::F64(v), 1 | 3) => z_channel(v, pixels, layout.planes > 1, pages),
+        (DecodingResult::F32(v), 1 | 3) => {
+            z_channel(v, pixels, is_planar, pages).map(|z| z.into_iter().map(f64::from).collect())
+        }
+        (DecodingResult::F64(v), 1 | 3) => z_channel(v, pixels, is_planar, pages),
         _ => None,
     };
     let samples = match (samples, data) {
@@ -322,8 +279,7 @@ fn load_tiff(path: &Path, bytes: Vec<u8>) -> Result<Raw> {
             path,
             format!(
                 "expected a depth TIFF: float with 1 channel (z) or 3 channels or pages (x, y, z), or grey with 16 \
-                 bits; found {color:?} with {:?} samples and {pages} pages",
-                layout.sample_type
+                 bits; found {channels} channels of {bits} bits in {pages} pages"
             ),
         )
     })?;

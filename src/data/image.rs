@@ -1,13 +1,18 @@
 //! Pictures: decoding under limits, resize, normalisation (spec section 1).
 
-use std::io::Cursor;
+use std::fs::File;
+use std::io::{Cursor, Read};
 use std::path::Path;
 
+use ::image::error::ImageError;
 use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
-use tiff::decoder::Decoder;
+use ::image::{DynamicImage, ImageDecoder, ImageReader, Limits};
 
+use super::foreign::{self, CONVERT};
+use super::jpeg;
 use super::resize::{Placement, Resize, resize_f32, resize_u8};
+use super::tiff::{Tiff, is_tiff};
+use super::tiff_picture;
 use crate::kernel::step;
 use crate::models::efficientnet::Normalisation;
 use crate::{Error, Result};
@@ -34,40 +39,75 @@ pub struct Rgb {
 pub enum Pixels {
     /// From an 8-bit file: 0 to 255.
     U8(Vec<u8>),
-    /// From a 16-bit file: 0 to 1, scaled by the full range.
+    /// From a file of more than 8 bits: 0 is black and 1 is white.
     F32(Vec<f32>),
 }
 
+/// What the samples of a picture's file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SampleType {
+    U8,
+    U16,
+    /// Floats, and whole numbers of 32 bits or with a sign.
+    F32,
+}
+
+impl std::fmt::Display for SampleType {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::U8 => "8 bits",
+            Self::U16 => "16 bits",
+            Self::F32 => "floats or 32 bits",
+        })
+    }
+}
+
+impl SampleType {
+    /// Read from the header only.
+    ///
+    /// # Errors
+    /// A file that is no picture that can be read.
+    pub fn of(path: &Path) -> Result<Self> {
+        if is_tiff(&start(path)?) {
+            return tiff_picture::sample_type(path, read(path)?);
+        }
+        let color = header(path)?.color_type();
+        Ok(match color.bytes_per_pixel() / color.channel_count() {
+            1 => Self::U8,
+            2 => Self::U16,
+            _ => Self::F32,
+        })
+    }
+}
+
 impl Rgb {
-    /// Loads a picture. Grey is repeated to three channels, alpha is dropped, 16 bit is kept.
+    /// Loads a picture. Grey is repeated to three channels, alpha is dropped. What has more than 8 bits is divided by
+    /// `white`; where that is not known, 16 bits by their highest number, and floats are to lie between 0 and 1.
     ///
     /// Errors: a file that cannot be read, is no picture, is cut short, or whose header announces
-    /// a side above [`MAX_SIDE`] or more than [`MAX_BYTES`].
-    pub fn load(path: &Path) -> Result<Self> {
+    /// a side above [`MAX_SIDE`] or more than [`MAX_BYTES`]; values that are no numbers or have no known white.
+    pub fn load(path: &Path, white: Option<f32>) -> Result<Self> {
         let _step = step("decode");
-        Self::from_dynamic(decode(path)?, path)
-    }
-
-    fn from_dynamic(picture: DynamicImage, path: &Path) -> Result<Self> {
+        let picture = decode(path)?;
         let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let unit = |samples: &[u16]| {
+            let white = white.unwrap_or(65_535.0);
+            Pixels::F32(samples.iter().map(|&x| f32::from(x) / white).collect())
+        };
         let pixels = match picture {
             DynamicImage::ImageRgb8(p) => Pixels::U8(p.into_raw()),
             DynamicImage::ImageRgba8(p) => Pixels::U8(drop_alpha(&p)),
             DynamicImage::ImageLuma8(p) => Pixels::U8(repeat(&p, 1)),
             DynamicImage::ImageLumaA8(p) => Pixels::U8(repeat(&p, 2)),
-            DynamicImage::ImageRgb16(p) => Pixels::F32(unit(&p)),
-            DynamicImage::ImageRgba16(p) => Pixels::F32(unit(&drop_alpha(&p))),
-            DynamicImage::ImageLuma16(p) => Pixels::F32(unit(&repeat(&p, 1))),
-            DynamicImage::ImageLumaA16(p) => Pixels::F32(unit(&repeat(&p, 2))),
+            DynamicImage::ImageRgb16(p) => unit(&p),
+            DynamicImage::ImageRgba16(p) => unit(&drop_alpha(&p)),
+            DynamicImage::ImageLuma16(p) => unit(&repeat(&p, 1)),
+            DynamicImage::ImageLumaA16(p) => unit(&repeat(&p, 2)),
+            DynamicImage::ImageRgb32F(p) => Pixels::F32(of_floats(p.into_raw(), white, path)?),
             other => {
-                return Err(Error::file(
-                    path,
-                    format!(
-                        "expected a picture with 8 or 16 bits per channel, found {:?}; convert it \
-                         to PNG",
-                        other.color()
-                    ),
-                ));
+                let found = other.color();
+                let message = format!("a picture of {found:?} is not read; {CONVERT}");
+                return Err(Error::file(path, message));
             }
         };
         Ok(Self {
@@ -75,6 +115,14 @@ impl Rgb {
             height,
             pixels,
         })
+    }
+
+    /// The highest value of a picture of more than 8 bits; above 1, it exceeds white.
+    pub fn brightest(&self) -> Option<f32> {
+        match &self.pixels {
+            Pixels::U8(_) => None,
+            Pixels::F32(pixels) => pixels.iter().copied().reduce(f32::max),
+        }
     }
 
     /// Resizes to exactly `width` x `height`, bit for bit as PIL's bilinear `resize`.
@@ -157,18 +205,40 @@ impl Rgb {
 
 /// Width and height of a picture as it is looked at, read from its header only.
 pub fn dimensions(path: &Path) -> Result<(usize, usize)> {
-    let reader = ImageReader::open(path)
-        .and_then(ImageReader::with_guessed_format)
-        .map_err(|e| Error::file(path, e))?;
-    let mut decoder = reader.into_decoder().map_err(|e| unreadable(path, &e))?;
-    let (width, height) = decoder.dimensions();
-    let (width, height) = (width as usize, height as usize);
-    Ok(
-        match is_turned(decoder.orientation().map_err(|e| unreadable(path, &e))?) {
-            true => (height, width),
-            false => (width, height),
-        },
-    )
+    let (width, height, orientation) = if is_tiff(&start(path)?) {
+        let mut tiff = Tiff::open(path, read(path)?)?;
+        let page = tiff.page()?;
+        (page.width, page.height, tiff.orientation()?)
+    } else {
+        let mut decoder = header(path)?;
+        let (width, height) = decoder.dimensions();
+        let orientation = decoder.orientation().map_err(|e| unreadable(path, &e))?;
+        (width as usize, height as usize, orientation)
+    };
+    Ok(match is_turned(orientation) {
+        true => (height, width),
+        false => (width, height),
+    })
+}
+
+/// Decodes no more than a header.
+fn header(path: &Path) -> Result<impl ImageDecoder> {
+    let start = start(path)?;
+    if foreign::what(&start).is_some() || ::image::guess_format(&start).is_err() {
+        return Err(not_a_picture(path, &read(path)?));
+    }
+    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = reader.map_err(|e| Error::file(path, e))?;
+    reader.into_decoder().map_err(|e| unreadable(path, &e))
+}
+
+/// Enough of a file to know its kind.
+fn start(path: &Path) -> Result<Vec<u8>> {
+    let mut start = Vec::new();
+    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+    let read = file.take(4096).read_to_end(&mut start);
+    read.map_err(|e| Error::file(path, e))?;
+    Ok(start)
 }
 
 /// Are rows and columns exchanged?
@@ -205,24 +275,28 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
 /// (`PIL.ImageOps.exif_transpose`).
 pub(super) fn decode(path: &Path) -> Result<DynamicImage> {
     let bytes = read(path)?;
-    check_side(path, &bytes)?;
-    if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_is_complete(&bytes) {
-        return Err(Error::file(
-            path,
-            "the JPEG is cut short (no end-of-image marker); copy the file again",
-        ));
+    if is_tiff(&bytes) {
+        return tiff_picture::load(path, bytes);
     }
+    let reader = || {
+        let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format();
+        reader.map_err(|e| Error::file(path, e))
+    };
+    if foreign::what(&bytes).is_some() || ::image::guess_format(&bytes).is_err() {
+        return Err(not_a_picture(path, &bytes));
+    }
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        jpeg::check(&bytes).map_err(|fault| fault.in_file(path))?;
+    }
+    // Absurd sizes are refused from the header, before any pixel is decoded or allocated.
+    let size = reader()?.into_dimensions();
+    let (width, height) = size.map_err(|e| unreadable(path, &e))?;
+    check_size(path, width as usize, height as usize)?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
     limits.max_alloc = Some(MAX_BYTES);
-    let mut reader = guess(path, &bytes)?;
-    if reader.format() == Some(ImageFormat::Tiff) && has_pages(&bytes) {
-        tracing::warn!(
-            "{}: has several pages; only the first is looked at",
-            path.display()
-        );
-    }
+    let mut reader = reader()?;
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|e| unreadable(path, &e))?;
     if decoder.total_bytes() > MAX_BYTES {
@@ -238,65 +312,60 @@ pub(super) fn decode(path: &Path) -> Result<DynamicImage> {
     Ok(picture)
 }
 
-/// Is there a page after a TIFF's first?
-fn has_pages(tiff: &[u8]) -> bool {
-    Decoder::new(Cursor::new(tiff)).is_ok_and(|decoder| decoder.more_images())
-}
-
-/// Refuses absurd sizes from the header, before any pixel is decoded or allocated.
-pub(super) fn check_side(path: &Path, bytes: &[u8]) -> Result<()> {
-    let (width, height) = guess(path, bytes)?
-        .into_dimensions()
-        .map_err(|e| unreadable(path, &e))?;
-    if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
-        return Err(Error::file(
-            path,
-            format!(
-                "the header announces {width} x {height} pixels; expected 1 to {MAX_SIDE} per side"
-            ),
-        ));
+pub(super) fn check_size(path: &Path, width: usize, height: usize) -> Result<()> {
+    let allowed = 1..=MAX_SIDE as usize;
+    if allowed.contains(&width) && allowed.contains(&height) {
+        return Ok(());
     }
-    Ok(())
-}
-
-fn guess<'a>(path: &Path, bytes: &'a [u8]) -> Result<ImageReader<Cursor<&'a [u8]>>> {
-    let reader = ImageReader::new(Cursor::new(bytes))
-        .with_guessed_format()
-        .map_err(|e| Error::file(path, e))?;
-    if reader.format().is_none() {
-        return Err(Error::file(
-            path,
-            format!(
-                "not a picture that can be read; expected one of {}",
-                EXTENSIONS.join(", ")
-            ),
-        ));
-    }
-    Ok(reader)
-}
-
-fn unreadable(path: &Path, error: &::image::ImageError) -> Error {
-    Error::file(
+    Err(Error::file(
         path,
-        format!("cannot be decoded, damaged or cut short: {error}"),
-    )
+        format!(
+            "the header announces {width} x {height} pixels; expected 1 to {MAX_SIDE} per side"
+        ),
+    ))
 }
 
-/// The decoder fills the missing part of a truncated JPEG with grey, which a detector would call a
-/// defect or, worse, learn. A complete one has an end-of-image marker after its first scan.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while let Some([0xff, marker, hi, lo]) = bytes.get(at..at + 4) {
-        if *marker == 0xda {
-            return bytes[at..].windows(2).any(|pair| pair == [0xff, 0xd9]);
+/// Says what a file is instead.
+fn not_a_picture(path: &Path, bytes: &[u8]) -> Error {
+    let (what, how) = foreign::what(bytes).unwrap_or_else(|| {
+        let start = &bytes[..bytes.len().min(8)];
+        (
+            format!("a file that begins with the bytes {start:02x?}"),
+            CONVERT,
+        )
+    });
+    let known = EXTENSIONS.join(", ");
+    let message =
+        format!("not a picture that can be read: found {what}, expected one of {known}; {how}");
+    Error::file(path, message)
+}
+
+fn unreadable(path: &Path, error: &ImageError) -> Error {
+    let message = match error {
+        ImageError::Unsupported(_) => {
+            format!("a picture of a kind that is not read ({error}); {CONVERT}")
         }
-        // A fill byte before a marker has no length.
-        at += match marker {
-            0xff => 1,
-            _ => 2 + usize::from(u16::from_be_bytes([*hi, *lo])),
-        };
+        _ => format!("cannot be decoded, damaged or cut short: {error}"),
+    };
+    Error::file(path, message)
+}
+
+fn of_floats(mut samples: Vec<f32>, white: Option<f32>, path: &Path) -> Result<Vec<f32>> {
+    if samples.iter().any(|x| !x.is_finite()) {
+        let message = "holds values that are no numbers (NaN or infinity); set them to 0";
+        return Err(Error::file(path, message));
     }
-    false
+    let highest = samples.iter().copied().fold(0.0, f32::max);
+    if white.is_none() && highest > 1.0 {
+        let message = format!(
+            "holds values up to {highest}, and which of them is white is not known: expected 0 to 1; train with \
+             pictures such as this, or with `--set input.white={highest}`"
+        );
+        return Err(Error::file(path, message));
+    }
+    let white = white.unwrap_or(1.0);
+    samples.iter_mut().for_each(|x| *x /= white);
+    Ok(samples)
 }
 
 fn repeat<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
@@ -307,10 +376,6 @@ fn repeat<T: Copy>(samples: &[T], channels: usize) -> Vec<T> {
 fn drop_alpha<T: Copy>(samples: &[T]) -> Vec<T> {
     let pixels = samples.chunks_exact(4);
     pixels.flat_map(|p| [p[0], p[1], p[2]]).collect()
-}
-
-fn unit(samples: &[u16]) -> Vec<f32> {
-    samples.iter().map(|&x| f32::from(x) / 65_535.0).collect()
 }
 
 fn paste<T: Copy>(

@@ -38,8 +38,18 @@ pub struct Input {
     /// `"auto"`, or the side of the square image in pixels; a multiple of 32.
     pub image_size: ImageSize,
     pub resize: Resize,
+    /// `"auto"`, or which value is white in pictures of more than 8 bits.
+    #[serde(default)]
+    pub white: White,
     /// Scale every feature channel to mean 0 and variance 1 over the good parts. Not in the paper.
     pub standardise: bool,
+}
+
+impl Input {
+    /// The value of white in pictures of more than 8 bits, where it is known.
+    pub fn white(&self) -> Option<f32> {
+        self.white.value().map(|white| white as f32)
+    }
 }
 
 /// How a depth map becomes a model input and a foreground mask.
@@ -210,6 +220,7 @@ impl Config {
                 modality: Modality::Rgb,
                 image_size: ImageSize::Pixels(768),
                 resize: Resize::Stretch,
+                white: White::Auto,
                 standardise: false,
             },
             depth: Depth {
@@ -383,6 +394,7 @@ impl Config {
             ("teacher.clamp", teacher.clamp),
             ("teacher.shrinkage", teacher.shrinkage),
             ("train.learning_rate", self.train.learning_rate),
+            ("input.white", input.white.value().unwrap_or(1.0)),
         ];
         for (key, value) in positive {
             let holds = value.is_finite() && value > 0.0;

@@ -1,7 +1,8 @@
 //! From files to the maps that teacher and student see.
 
 use super::backbone::{Choice, check_picture};
-use super::config::{self, Config};
+use super::config::{self, Config, White};
+use super::white;
 use crate::data::look::Look;
 use crate::data::{
     Background, Cache, Depth, DepthMap, DepthMask, DepthOptions, Key, Rgb, preprocess,
@@ -17,7 +18,7 @@ use crate::{Error, Result};
 use std::path::Path;
 
 /// Counts up when the same picture gives other features: old cache entries are then not found.
-const FEATURES: u32 = 4;
+const FEATURES: u32 = 5;
 
 /// Pictures that a seeded backbone is calibrated on, all at once, and their pixels at most: of large ones fewer.
 const CALIBRATION_PICTURES: usize = 8;
@@ -98,6 +99,9 @@ impl Extractor {
         }
         let choice = Choice::new(config, source)?;
         extractor.config = choice.config;
+        if extractor.config.input.white == White::Auto {
+            extractor.config.input.white = white::auto(pictures)?;
+        }
         let (network, padding) = (choice.network, padding(config.backbone.padding));
         match choice.weights {
             Some(weights) => {
@@ -172,15 +176,16 @@ impl Extractor {
         }
     }
 
-    /// A picture at the size of the input, normalised, `[side,side,3]`.
-    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<(Vec<f32>, Look)> {
+    /// A picture at the size of the input, normalised, `[side,side,3]`, and by how much it exceeds white.
+    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<(Vec<f32>, Look, Option<f32>)> {
         let side = self.image_side(net);
         let normalisation = &net.backbone().normalisation;
         let resize = resize(self.config.input.resize);
-        let picture = Rgb::load(path)?;
+        let picture = Rgb::load(path, self.config.input.white())?;
+        let excess = picture.brightest().filter(|&brightest| brightest > 1.0);
         let look = Look::of(&picture);
-        let (picture, _) = picture.fit(side, side, resize, normalisation);
-        Ok((picture.normalize(normalisation), look))
+        let (fitted, _) = picture.fit(side, side, resize, normalisation);
+        Ok((fitted.normalize(normalisation), look, excess))
     }
 
     /// A depth map as the network sees it.
@@ -259,27 +264,38 @@ impl Extractor {
     ) -> Result<Picture> {
         // A seeded backbone is another one for every set of pictures.
         let Some(cache) = cache.filter(|_| !self.is_seeded()) else {
-            let (pixels, look) = self.picture(net, path)?;
-            return Ok(Picture::New(pixels, None, look));
+            return self.read_new(net, path, None);
         };
         let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
         let precision = if self.device.is_half() { " f16" } else { "" };
         let how = format!(
-            "{FEATURES} {} taps {:?} {:?} {} {:?}{precision}",
+            "{FEATURES} {} taps {:?} {:?} {} {:?} {:?}{precision}",
             net.backbone().name,
             net.backbone().taps,
             net.padding(),
             self.image_side(net),
-            self.config.input.resize
+            self.config.input.resize,
+            self.config.input.white
         );
         let key = cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]);
-        Ok(match cache.get(&key, &self.picture_shape(net)) {
-            Some(features) => Picture::Known(features),
-            None => {
-                let (pixels, look) = self.picture(net, path)?;
-                Picture::New(pixels, Some(key), look)
-            }
-        })
+        match cache.get(&key, &self.picture_shape(net)) {
+            Some(features) => Ok(Picture::Known(features)),
+            None => self.read_new(net, path, Some(key)),
+        }
+    }
+
+    /// Warns of a picture that exceeds white; out of the cache it would come without a warning.
+    fn read_new(&self, net: &EfficientNet, path: &Path, key: Option<Key>) -> Result<Picture> {
+        let (pixels, look, excess) = self.picture(net, path)?;
+        if let (Some(excess), Some(white)) = (excess, self.config.input.white()) {
+            tracing::warn!(
+                "{}: holds values up to {}, above the model's white ({white}): were the training pictures taken with \
+                 fewer bits? (input.white)",
+                path.display(),
+                excess * white
+            );
+        }
+        Ok(Picture::New(pixels, key.filter(|_| excess.is_none()), look))
     }
 
     fn picture_shape(&self, net: &EfficientNet) -> [usize; 3] {

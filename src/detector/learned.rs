@@ -23,9 +23,11 @@ pub struct Learned {
 }
 
 impl Learned {
+    /// `white` as in [`Rgb::load`].
+    ///
     /// # Errors
     /// A file that cannot be read.
-    pub fn of(dataset: &Dataset) -> Result<Self> {
+    pub fn of(dataset: &Dataset, white: Option<f32>) -> Result<Self> {
         let pictures: Vec<_> = dataset
             .train
             .iter()
@@ -34,7 +36,7 @@ impl Learned {
         let step = pictures.len().div_ceil(LOOKED_AT).max(1);
         let chosen = pictures.iter().step_by(step);
         let looks: Vec<Look> = chosen
-            .map(|path| Ok(Look::of(&Rgb::load(path)?)))
+            .map(|path| Ok(Look::of(&Rgb::load(path, white)?)))
             .collect::<Result<_>>()?;
         Ok(Self {
             category: dataset.name.clone(),

@@ -14,6 +14,7 @@ mod model;
 mod score;
 mod standard;
 mod train;
+mod white;
 
 pub use ahead::read_ahead;
 pub use backbone::Choice;

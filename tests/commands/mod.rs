@@ -19,6 +19,7 @@ mod subgroups;
 mod threshold;
 mod weights;
 mod wheels;
+mod white;
 
 use std::collections::BTreeMap;
 use std::io::Write;

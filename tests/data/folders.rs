@@ -238,7 +238,7 @@ fn the_shared_folders_open() {
     let road = Dataset::open(&shared.join("pothole_rgbd")).unwrap();
     assert_eq!((road.train.len(), road.test.len()), (241, 283));
     let defect = road.test.iter().find(|s| s.is_defect()).unwrap();
-    let picture = Rgb::load(defect.rgb.as_ref().unwrap()).unwrap();
+    let picture = Rgb::load(defect.rgb.as_ref().unwrap(), None).unwrap();
     let mask = defect
         .load_mask(picture.width, picture.height)
         .unwrap()

@@ -58,7 +58,7 @@ fn wheel(model: &str) -> Option<PathBuf> {
 
 /// The photograph as the program would show it to the network.
 fn photograph(device: &Device, backbone: &Backbone) -> Option<Tensor> {
-    let picture = Rgb::load(&at_hand("golden_panda224.png")?).unwrap();
+    let picture = Rgb::load(&at_hand("golden_panda224.png")?, None).unwrap();
     let (picture, _) = picture.fit(224, 224, Resize::Stretch, &backbone.normalisation);
     let pixels = picture.normalize(&backbone.normalisation);
     Some(Tensor::new(device, [1, 224, 224, 3], pixels).unwrap())

@@ -266,6 +266,56 @@ impl Batch {
     }
 }
 
+/// Which value is white in pictures of more than 8 bits; in those of 8 it is 255.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "ValueOrAuto", into = "ValueOrAuto")]
+pub enum White {
+    /// The smallest 2ᵏ − 1 that holds the training pictures, or 1 where none holds more. In a model: they had 8 bits, or
+    /// it is older than this key; white is then the highest number of 16 bits, and 1 of floats.
+    #[default]
+    Auto,
+    Value(f64),
+}
+
+impl White {
+    /// None where it is not known.
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Self::Auto => None,
+            Self::Value(value) => Some(value),
+        }
+    }
+}
+
+/// [`White`] as TOML spells it: `"auto"` or a number.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum ValueOrAuto {
+    Value(f64),
+    Word(String),
+}
+
+impl TryFrom<ValueOrAuto> for White {
+    type Error = String;
+
+    fn try_from(value: ValueOrAuto) -> Result<Self, String> {
+        match value {
+            ValueOrAuto::Value(value) => Ok(Self::Value(value)),
+            ValueOrAuto::Word(word) if word == AUTO => Ok(Self::Auto),
+            ValueOrAuto::Word(_) => Err("neither a number nor \"auto\"".into()),
+        }
+    }
+}
+
+impl From<White> for ValueOrAuto {
+    fn from(white: White) -> Self {
+        match white {
+            White::Auto => Self::Word(AUTO.into()),
+            White::Value(value) => Self::Value(value),
+        }
+    }
+}
+
 impl TryFrom<NumberOrAuto> for Batch {
     type Error = String;
 

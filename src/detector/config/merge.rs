@@ -194,6 +194,9 @@ fn expected(key: &str, old: &Value, error: &toml::de::Error) -> String {
     if key == "input.image_size" {
         return "expected \"auto\" or a whole number of pixels, such as 384".into();
     }
+    if key == "input.white" {
+        return "expected \"auto\" or the value of white, such as 4095 for 12 bits".into();
+    }
     let message = error.message();
     if let Some((_, variants)) = message.split_once(", expected ")
         && message.starts_with("unknown variant")
