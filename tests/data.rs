@@ -2,6 +2,7 @@
 //! (tests/reference/data, made by tools/reference_data.py), on files the tests make, and on bad
 //! input.
 
+mod damaged;
 mod depth;
 mod files;
 mod folders;
@@ -225,6 +226,11 @@ fn bad_pictures_are_errors_that_name_the_file() {
         &["none.png"],
     );
     assert_error(Rgb::load(folder.path(), None), &["found a folder"]);
+    #[cfg(unix)]
+    assert_error(
+        Rgb::load(Path::new("/dev/null"), None),
+        &["found a pipe or a device"],
+    );
 }
 
 #[test]

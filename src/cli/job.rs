@@ -32,9 +32,14 @@ pub fn datasets(data: &DataArg, names: &[String]) -> Result<Vec<Dataset>> {
         )?],
         (None, None) => return Err(Error::usage("expected a folder of parts, or --good DIR")),
     };
-    let notes = sets.iter().flat_map(|set| &set.notes);
-    notes.for_each(|note| tracing::warn!("{note}"));
+    sets.iter().for_each(tell_notes);
     Ok(sets)
+}
+
+/// Tells what was left out of a data set.
+pub fn tell_notes(dataset: &Dataset) {
+    let notes = dataset.notes.iter();
+    notes.for_each(|note| tracing::warn!("{note}"));
 }
 
 fn of_folder(data: &Path, good_name: Option<&str>, names: &[String]) -> Result<Vec<Dataset>> {
@@ -108,6 +113,9 @@ pub fn features(
     let bar = Progress::new(what, samples.len());
     let mut all = Vec::with_capacity(samples.len());
     read_ahead(extractor, samples, cache, |sample, part| {
+        if let Some(excess) = excess(sample, &part) {
+            tracing::warn!("{excess}");
+        }
         let features = extractor.features(part, cache)?;
         if !features.part_found {
             tracing::warn!(
@@ -121,6 +129,12 @@ pub fn features(
     })?;
     bar.finish();
     Ok(all)
+}
+
+/// That a part's picture exceeds white, with the picture's name.
+fn excess(sample: &Sample, part: &Part) -> Option<String> {
+    let (path, excess) = (sample.rgb.as_ref()?, part.excess()?);
+    Some(format!("{}: {excess}", path.display()))
 }
 
 /// Hands each part to `work`, those that come next being read meanwhile.
@@ -210,6 +224,10 @@ pub fn evaluate(
     let mut notes = dataset.notes.clone();
     read_ahead(extractor, &dataset.test, cache, |sample, part| {
         let paths = (sample.rgb.as_deref(), sample.depth.as_deref());
+        if let Some(excess) = excess(sample, &part) {
+            tracing::warn!("{excess}");
+            notes.push(excess);
+        }
         let result = judge.score(part, paths, cache);
         let result = result.map_err(|e| Error::failed(format!("{}: {e}", sample.name)))?;
         let (height, width) = size_of(paths)?;

@@ -1,6 +1,7 @@
 //! Places for results, looked at before the work: hours of training must not end in a folder that
 //! cannot be written.
 
+use crate::data::is_category;
 use crate::detector::{LEARNED, Learned};
 use crate::nn::tensor_file::TensorFile;
 use crate::{Error, Result};
@@ -96,7 +97,7 @@ pub fn check_apart<'a>(
     let out = whole(folder);
     for input in inputs {
         let whole = whole(input);
-        if out == whole || whole.join("train").is_dir() && out.starts_with(&whole) {
+        if out == whole || is_category(&whole) && out.starts_with(&whole) {
             let message = format!(
                 "{what} would write results among the parts of {}; name a folder elsewhere",
                 input.display()

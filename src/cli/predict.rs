@@ -4,10 +4,9 @@ use super::args::Predict;
 use super::lists::{LIST, Lines, existing, expand, pair};
 use super::{device, job, output, pictures};
 use crate::data::check::unpaired;
-use crate::data::look::Look;
 use crate::data::{DepthMap, stem_of};
 use crate::detector::config::Modality;
-use crate::detector::{Detector, Judge, Scored, Verdict, read_ahead};
+use crate::detector::{Detector, Judge, Scored, Seen, Verdict, read_ahead};
 use crate::evaluate::Region;
 use crate::evaluate::overlay::{write_map, write_png};
 use crate::tensor::Device;
@@ -124,12 +123,12 @@ pub fn run_with(
                 }
             };
             let (path, (rgb, depth)) = (inputs.path(), inputs.paths());
-            let scored = part.and_then(|part| {
+            let scored = part.and_then(|mut part| {
                 let size = job::size_of((rgb, depth))?;
-                let look = part.look;
-                Ok((judge.score(part, (rgb, depth), None)?, size, look))
+                let seen = part.seen.take();
+                Ok((judge.score(part, (rgb, depth), None)?, size, seen))
             });
-            let (result, size, look) = match scored {
+            let (result, size, seen) = match scored {
                 Ok(scored) => scored,
                 Err(error @ (Error::Device { .. } | Error::OutOfMemory { .. })) => {
                     return Err(Error::file(path, error)); // the next part would not fare better
@@ -139,7 +138,7 @@ pub fn run_with(
                     return tell(&failure(path, &error, args.json)?);
                 }
             };
-            let mut warnings = unlike(detector, &result, look);
+            let mut warnings = unlike(detector, &result, seen);
             if let (Some(_), Some(depth)) = (rgb, depth) {
                 let (height, width) = size;
                 warnings.extend(unpaired((width, height), DepthMap::dimensions(depth)?));
@@ -330,15 +329,16 @@ fn of_line(line: Result<OsString>, modality: Modality) -> Vec<Result<Inputs>> {
 const MOST: f64 = 0.9;
 
 /// How a part differs from all that the model learned from, in words.
-fn unlike(detector: &Detector, result: &Scored, look: Option<Look>) -> Vec<String> {
+fn unlike(detector: &Detector, result: &Scored, seen: Option<Seen>) -> Vec<String> {
     let looks = detector
         .learned
         .as_ref()
         .and_then(|learned| learned.looks.as_ref());
-    let mut all = match (looks, &look) {
-        (Some(looks), Some(look)) => looks.differences(look),
+    let mut all = match (looks, &seen) {
+        (Some(looks), Some(seen)) => looks.differences(&seen.look),
         _ => Vec::new(),
     };
+    all.extend(seen.and_then(|seen| seen.excess));
     let above = detector
         .map_threshold
         .map_or(0, |level| result.map.iter().filter(|v| **v > level).count());

@@ -95,6 +95,7 @@ fn scores(detector: &Detector, file: &Path, folders: &[PathBuf]) -> Result<Vec<f
     let mut parts: Vec<Sample> = Vec::new();
     for folder in folders {
         let dataset = Dataset::open(folder)?;
+        job::tell_notes(&dataset);
         job::check_modality(&dataset, detector.config.input.modality)?;
         let defects = match dataset.layout {
             Layout::Plain => dataset.train,

@@ -256,7 +256,12 @@ pub(super) fn is_turned(orientation: Orientation) -> bool {
 pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
     let meta = std::fs::metadata(path).map_err(|e| Error::file(path, e))?;
     if !meta.is_file() {
-        return Err(Error::file(path, "expected a file, found a folder"));
+        let found = if meta.is_dir() {
+            "a folder"
+        } else {
+            "a pipe or a device"
+        };
+        return Err(Error::file(path, format!("expected a file, found {found}")));
     }
     if meta.len() == 0 {
         return Err(Error::file(path, "the file is empty"));

@@ -24,7 +24,6 @@ pub(super) fn categories(path: &Path) -> Result<Vec<PathBuf>> {
         };
         return Err(Error::file(path, format!("{EXPECTED}; found {found}")));
     }
-    let is_category = |folder: &Path| folder.join("train").is_dir() || visa::is_category(folder);
     if is_category(path) {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -50,6 +49,11 @@ pub(super) fn categories(path: &Path) -> Result<Vec<PathBuf>> {
             format!("{EXPECTED}, or a folder of such folders; found {listing}"),
         )),
     }
+}
+
+/// Does a folder hold the parts of one category, divided into those to learn from and others?
+pub fn is_category(folder: &Path) -> bool {
+    folder.join("train").is_dir() || visa::is_category(folder)
 }
 
 /// See [`Dataset::open`].

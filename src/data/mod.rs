@@ -24,6 +24,7 @@ pub use dataset::{Dataset, Label, Layout, Sample, categories, list_images};
 pub use depth::{Background, Depth, DepthMask, DepthOptions, preprocess};
 pub use depth_map::{DepthKind, DepthMap, Meaning};
 pub use image::{Pixels, Rgb, SampleType};
+pub use layout::is_category;
 pub use listing::{name_of, stem_of};
 pub use mask::Mask;
 pub use resize::{Placement, Resize};

@@ -38,15 +38,29 @@ pub struct Features {
 pub struct Part {
     picture: Option<Picture>,
     depth: Option<Depth>,
-    /// `None` where the picture was not decoded.
-    pub look: Option<Look>,
+    /// `None` where no picture was decoded.
+    pub seen: Option<Seen>,
+}
+
+impl Part {
+    /// That its picture exceeds white, in words.
+    pub fn excess(&self) -> Option<&str> {
+        self.seen.as_ref()?.excess.as_deref()
+    }
+}
+
+/// What was noticed of a picture while it was read.
+pub struct Seen {
+    pub look: Look,
+    /// That it exceeds white, in words.
+    pub excess: Option<String>,
 }
 
 enum Picture {
     /// Features out of the cache.
     Known(Vec<f32>),
     /// A normalised picture `[side,side,3]`, and where its features go in the cache.
-    New(Vec<f32>, Option<Key>, Look),
+    New(Vec<f32>, Option<Key>),
 }
 
 /// The frozen front of a detector.
@@ -176,16 +190,28 @@ impl Extractor {
         }
     }
 
-    /// A picture at the size of the input, normalised, `[side,side,3]`, and by how much it exceeds white.
-    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<(Vec<f32>, Look, Option<f32>)> {
+    /// A picture at the size of the input, normalised, `[side,side,3]`.
+    fn picture(&self, net: &EfficientNet, path: &Path) -> Result<(Vec<f32>, Seen)> {
         let side = self.image_side(net);
         let normalisation = &net.backbone().normalisation;
         let resize = resize(self.config.input.resize);
         let picture = Rgb::load(path, self.config.input.white())?;
-        let excess = picture.brightest().filter(|&brightest| brightest > 1.0);
-        let look = Look::of(&picture);
+        let seen = Seen {
+            look: Look::of(&picture),
+            excess: self.excess(&picture),
+        };
         let (fitted, _) = picture.fit(side, side, resize, normalisation);
-        Ok((fitted.normalize(normalisation), look, excess))
+        Ok((fitted.normalize(normalisation), seen))
+    }
+
+    fn excess(&self, picture: &Rgb) -> Option<String> {
+        let white = self.config.input.white()?;
+        let brightest = picture.brightest().filter(|&brightest| brightest > 1.0)?;
+        Some(format!(
+            "holds values up to {}, above the model's white ({white}): were the training pictures taken with fewer bits? \
+             (input.white)",
+            brightest * white
+        ))
     }
 
     /// A depth map as the network sees it.
@@ -234,25 +260,22 @@ impl Extractor {
             let message = format!("the model needs {what} of every part, and this one has none");
             Error::file(part, message)
         };
-        let picture = match &self.net {
+        let (picture, seen) = match &self.net {
             Some(net) => {
                 let path = rgb.ok_or_else(|| needs("a picture"))?;
-                Some(self.read_picture(net, path, cache)?)
+                let (picture, seen) = self.read_picture(net, path, cache)?;
+                (Some(picture), seen)
             }
-            None => None,
+            None => (None, None),
         };
         let depth = match self.config.input.modality.has_depth() {
             true => Some(self.depth(depth.ok_or_else(|| needs("a depth map"))?)?),
             false => None,
         };
-        let look = match picture {
-            Some(Picture::New(_, _, look)) => Some(look),
-            _ => None,
-        };
         Ok(Part {
             picture,
             depth,
-            look,
+            seen,
         })
     }
 
@@ -261,7 +284,7 @@ impl Extractor {
         net: &EfficientNet,
         path: &Path,
         cache: Option<&Cache>,
-    ) -> Result<Picture> {
+    ) -> Result<(Picture, Option<Seen>)> {
         // A seeded backbone is another one for every set of pictures.
         let Some(cache) = cache.filter(|_| !self.is_seeded()) else {
             return self.read_new(net, path, None);
@@ -279,23 +302,21 @@ impl Extractor {
         );
         let key = cache.key(&[&bytes, self.origin.as_bytes(), how.as_bytes()]);
         match cache.get(&key, &self.picture_shape(net)) {
-            Some(features) => Ok(Picture::Known(features)),
+            Some(features) => Ok((Picture::Known(features), None)),
             None => self.read_new(net, path, Some(key)),
         }
     }
 
-    /// Warns of a picture that exceeds white; out of the cache it would come without a warning.
-    fn read_new(&self, net: &EfficientNet, path: &Path, key: Option<Key>) -> Result<Picture> {
-        let (pixels, look, excess) = self.picture(net, path)?;
-        if let (Some(excess), Some(white)) = (excess, self.config.input.white()) {
-            tracing::warn!(
-                "{}: holds values up to {}, above the model's white ({white}): were the training pictures taken with \
-                 fewer bits? (input.white)",
-                path.display(),
-                excess * white
-            );
-        }
-        Ok(Picture::New(pixels, key.filter(|_| excess.is_none()), look))
+    /// One that exceeds white is not cached: it would come out of it without a word.
+    fn read_new(
+        &self,
+        net: &EfficientNet,
+        path: &Path,
+        key: Option<Key>,
+    ) -> Result<(Picture, Option<Seen>)> {
+        let (pixels, seen) = self.picture(net, path)?;
+        let key = key.filter(|_| seen.excess.is_none());
+        Ok((Picture::New(pixels, key), Some(seen)))
     }
 
     fn picture_shape(&self, net: &EfficientNet) -> [usize; 3] {
@@ -356,7 +377,7 @@ impl Extractor {
     ) -> Result<Vec<f32>> {
         let (features, key) = match picture {
             Picture::Known(features) => (features, None),
-            Picture::New(pixels, key, _) => {
+            Picture::New(pixels, key) => {
                 let size = self.image_side(net);
                 let x = Tensor::new(&self.device, [1, size, size, 3], pixels)?;
                 (net.forward(&x)?.to_vec()?, key)

@@ -19,7 +19,7 @@ mod white;
 pub use ahead::read_ahead;
 pub use backbone::Choice;
 pub use calibration::{Calibration, Origin, Record, Verdict};
-pub use features::{Extractor, Features, Part};
+pub use features::{Extractor, Features, Part, Seen};
 pub use fusion::Fusion;
 pub use judge::Judge;
 pub use learned::{LEARNED, Learned};

@@ -99,6 +99,10 @@ fn white_follows_from_the_training_pictures() {
         run.err
     );
     assert!(!run.err.contains("low/test/good/000.png"), "{}", run.err);
+    // Beside the result, too.
+    let json = place.run(&format!("{line} --json")).ok();
+    let first = json.lines().next().unwrap();
+    assert!(first.contains("above the model's white"), "{json}");
     for _ in 0..2 {
         let run = place.run("evaluate low_model high --cache cache --device cpu");
         assert_eq!(run.err.matches(words).count(), 1, "{}", run.err);

@@ -1,6 +1,6 @@
 //! Pictures in TIFFs of every kind.
 
-mod writer;
+pub mod writer;
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use image::GrayImage;
 use super::{assert_error, assert_same, uniform};
 use writer::{DEFLATE, JPEG, LZW, PACKBITS, Page, ZSTD};
 
-fn noise(seed: u64, n: usize, below: f64) -> Vec<u64> {
+pub fn noise(seed: u64, n: usize, below: f64) -> Vec<u64> {
     uniform(seed, n)
         .iter()
         .map(|u| (u * below) as u64)
@@ -50,7 +50,7 @@ fn grey(values: &[u8]) -> Vec<u8> {
 }
 
 /// Every order of bytes, offsets, planes, strips and tiles, uncompressed and compressed.
-fn layouts(page: &Page) -> Vec<(String, Page)> {
+pub fn layouts(page: &Page) -> Vec<(String, Page)> {
     let mut all = Vec::new();
     for compression in [1, LZW, DEFLATE, PACKBITS] {
         for tile in [None, Some((16, 16)), Some((64, 32))] {
